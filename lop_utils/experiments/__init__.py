@@ -1,0 +1,1 @@
+"""One module per experiment: frozen config -> run(config, device) -> tidy frame."""

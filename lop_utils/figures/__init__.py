@@ -1,0 +1,1 @@
+"""One function per figure: tidy frame in, matplotlib figure out."""

@@ -1,0 +1,1 @@
+"""Partitions, exact widening and equitable matrices."""

@@ -1,0 +1,1 @@
+"""Networks that declare their unit spaces."""

@@ -1,0 +1,1 @@
+"""Data sources and the tasks made from them."""
