@@ -34,6 +34,7 @@ def widen(model: nn.Module, factor: int | Mapping[str, int]) -> nn.Module:
     state, uses = model.state_dict(), axis_uses(model)
     example = next(model.parameters())
     clone = model.resized(sizes).to(device=example.device, dtype=example.dtype)
+    _check_groups(model, clone)
     wide = {name: _widened(tensor, uses.get(name, ()), factors) for name, tensor in state.items()}
     clone.load_state_dict(wide)
     return clone.train(model.training)
@@ -60,6 +61,19 @@ def narrow(model: nn.Module, factor: int | Mapping[str, int]) -> nn.Module:
         state[name] = tensor
     base.load_state_dict(state)
     return base.train(model.training)
+
+
+def _check_groups(model: nn.Module, clone: nn.Module) -> None:
+    """Refuse groups that would normalise a clone's units with other units than those of the original."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.GroupNorm):
+            wide = clone.get_submodule(name)
+            size, wide_size = (m.num_channels // m.num_groups for m in (module, wide))
+            if size != wide_size and (module.num_groups, wide.num_groups) != (1, 1):
+                raise UsageError(
+                    f"{name}: groups of {size} channels become groups of {wide_size}, which cut through the copies",
+                    remedy="make resized() keep the group size, or use one group",
+                )
 
 
 def _factors(model: nn.Module, factor: int | Mapping[str, int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from lop_utils.errors import check_choice
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "prelu": nn.PReLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "gelu": nn.GELU,
@@ -20,11 +21,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def activation(name: str) -> nn.Module:
-    """A new activation module.
+def activation(name: str, units: int = 1) -> nn.Module:
+    """A new activation module; ``prelu`` learns one slope for each of `units` units.
 
     >>> activation("tanh")
     Tanh()
     """
     check_choice("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]()
+    return nn.PReLU(units) if name == "prelu" else ACTIVATIONS[name]()

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.models.activations import activation
+from lop_utils.models.norms import NORMS, norm
+from lop_utils.models.seeding import seeded
 from lop_utils.models.spaces import Link, Space
-
-NORMS = ("none", "batch", "layer")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class HiddenLayer(nn.Module):
         super().__init__()
         self.linear = nn.Linear(fan_in, units)
         self.norm = norm(config.norm, units, affine=config.affine)
-        self.activation = activation(config.activation)
+        self.activation = activation(config.activation, units)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:  # (N, fan_in) -> (N, units)
@@ -63,8 +63,7 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig, *, seed: int):
         super().__init__()
         self.config = config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             fan_ins = (config.inputs, *config.widths)
             pairs = zip(fan_ins, config.widths, strict=False)
             self.hidden = nn.ModuleList(HiddenLayer(fan_in, units, config) for fan_in, units in pairs)
@@ -87,7 +86,7 @@ class MLP(nn.Module):
                 size=self.config.widths[i],
                 writers=(Link(f"hidden.{i}.linear"),),
                 readers=(Link(reader),),
-                unitwise=(f"hidden.{i}.norm",),
+                unitwise=(f"hidden.{i}.norm", f"hidden.{i}.activation"),
                 pre_activation=f"hidden.{i}.norm",
                 activation=f"hidden.{i}.activation",
             )
@@ -98,11 +97,3 @@ class MLP(nn.Module):
         """A new, differently wide MLP of the same design; `sizes` maps space names to unit counts."""
         widths = tuple(sizes.get(f"hidden.{i}", width) for i, width in enumerate(self.config.widths))
         return MLP(replace(self.config, widths=widths), seed=0)
-
-
-def norm(kind: str, units: int, *, affine: bool = True) -> nn.Module:
-    """Normalisation over one space of `units` features; identity for ``none``."""
-    check_choice("norm", kind, NORMS)
-    if kind == "batch":
-        return nn.BatchNorm1d(units, affine=affine)
-    return nn.LayerNorm(units, elementwise_affine=affine) if kind == "layer" else nn.Identity()

@@ -11,7 +11,7 @@ from lop_utils.errors import UsageError
 from lop_utils.manifolds.clone import narrow, widen
 from lop_utils.manifolds.equitable import distance, jitter
 from lop_utils.manifolds.partition import Partition
-from lop_utils.models.mlp import NORMS
+from lop_utils.models.norms import NORMS
 from lop_utils.models.spaces import Link, Space, axis_uses
 
 

@@ -1,0 +1,92 @@
+import re
+
+import ipywidgets as widgets
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import torch
+
+from lop_utils.errors import UsageError
+from lop_utils.figures import cloning as figures
+from lop_utils.figures import style
+from lop_utils.figures.explorer import Explorable
+
+
+def bar(height):
+    figure, ax = plt.subplots(figsize=(2, 1))
+    ax.bar([0], [height])
+    ax.set_ylim(0, 3)
+    return figure
+
+
+def test_frames_show_one_distinct_image_a_value_linked_to_slider_and_play_in_the_browser():
+    box = Explorable(bar, parameter="height", values=[1, 2, 3], alt="the bar's <height>", start=1).frames()
+    controls, stack = box.children
+    play, slider = controls.children
+    sources = [re.search(r'src="([^"]+)"', child.value).group(1) for child in stack.children]
+    assert len(set(sources)) == 3 and stack.selected_index == slider.index == play.value == 1
+    assert 'alt="height = 2: the bar&#x27;s &lt;height&gt;"' in stack.children[1].value
+    pairs = {(link.source[0], link.source[1], link.target[0], link.target[1]) for link in box.links}
+    assert pairs == {(slider, "index", stack, "selected_index"), (play, "value", slider, "index")}
+    assert all(isinstance(link, widgets.widget_link.Link) for link in box.links)
+    assert not plt.get_fignums()
+
+
+def test_a_live_version_draws_at_the_sliders_value_and_a_still_at_the_start():
+    seen = []
+    explorable = Explorable(lambda v: seen.append(v) or bar(v), parameter="h", values=[1, 2, 3], alt="a bar", start=2)
+    live = explorable.live()
+    live.update()
+    live.children[0].index = 0
+    assert seen[0] == 3 and seen[-1] == 1
+    explorable.still()
+    assert seen[-1] == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"), [({"values": [1]}, "1 values"), ({"start": 5}, "start 5"), ({"alt": " "}, "no alt text")]
+)
+def test_an_explorable_without_a_choice_or_without_words_is_refused(bad, text):
+    with pytest.raises(UsageError, match=text):
+        Explorable(**{"draw": bar, "parameter": "h", "values": [1, 2], "alt": "a bar"} | bad)
+
+
+def frame(methods):
+    rows = [
+        {"seed": s, "method": m, "step": t, "layer": layer, "metric": metric, "value": s + t}
+        for s in (0, 1)
+        for t in (0, 1)
+        for m in methods
+        for layer, metric in [("mean", "r2"), ("all", "train_loss"), ("mean", "effective_rank_singular_raw")]
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_escape_figure_draws_the_mean_over_seeds_of_every_method_it_is_given():
+    figure = figures.escape_figure(frame(["base", "clone"]))
+    for ax in figure.axes:
+        assert len(ax.lines) == 2
+        assert ax.lines[0].get_ydata().tolist() == [0.5, 1.5]
+    plt.close(figure)
+
+
+def test_the_drift_figure_keeps_exact_zeros_visible_on_its_logarithmic_axis():
+    rows = pd.DataFrame({"start": ["a", "a", "b", "b"], "step": [0, 1, 0, 1], "distance": [0.0, 0.0, 1e-3, 1e-2]})
+    figure = figures.drift_figure(rows)
+    assert all((line.get_ydata() > figure.axes[0].get_ylim()[0]).all() for line in figure.axes[0].lines[:2])
+    plt.close(figure)
+
+
+def test_the_blocks_figure_uses_one_colour_scale_for_all_matrices():
+    figure = figures.blocks_figure({"a": torch.eye(4), "b": 3 * torch.eye(4)}, blocks=2)
+    assert {ax.images[0].get_clim() for ax in figure.axes[:2]} == {(-3.0, 3.0)}
+    plt.close(figure)
+
+
+def test_the_style_is_vector_graphics_with_a_fixed_salt():
+    style.use()
+    assert matplotlib.rcParams["svg.hashsalt"] == "lop-book"
+    assert all(re.fullmatch("#[0-9A-F]{6}", colour) for colour in style.COLOURS.values())
