@@ -21,7 +21,10 @@ from lop_utils.manifolds.rates import matched_groups
 from lop_utils.metrics.cloning import cloning_r2
 from lop_utils.metrics.record import record
 from lop_utils.metrics.spectrum import ranks
+from lop_utils.models.cnn import CNN, CNNConfig
 from lop_utils.models.mlp import MLP, MLPConfig
+from lop_utils.models.resnet import ResNet, ResNetConfig
+from lop_utils.models.vit import ViT, ViTConfig
 from lop_utils.optim.gradient_noise import GradientNoise
 from lop_utils.profiles import check as check_profile
 from lop_utils.streams.batches import batches
@@ -30,6 +33,7 @@ from lop_utils.training.loop import probe_steps, train
 
 NAME = "cloning"
 ARMS = ("base", "clone", "clone_matched", "noisy_step", "noisy_sgd", "dropout", "fresh")
+ARCHITECTURES = ("mlp", "cnn", "resnet", "vit")
 RANK = "effective_rank_singular_raw"
 
 
@@ -40,9 +44,14 @@ class Config:
     Arms: base (the small network goes on), clone (SGD at the base's rate), clone_matched (SGD at the rates that make it
     the base), noisy_step (one Noisy SGD step of size sigma, then SGD), noisy_sgd (sigma in every step), dropout,
     fresh (a newly initialised network of the clone's width, trained base_steps + steps).
+
+    `widths` are the hidden layers of an MLP, the channels of a CNN's convolutions and its fully connected layer, the
+    channels of a ResNet's stages (one block each), and of a ViT the residual stream, the MLP, and nothing more (two
+    heads of a quarter of the stream each).
     """
 
     source: str = "mnist1d"
+    arch: str = "mlp"
     widths: tuple[int, ...] = (16, 16, 16)
     activation: str = "relu"
     norm: str = "none"
@@ -59,6 +68,7 @@ class Config:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        check_choice("architecture", self.arch, ARCHITECTURES)
         for arm in self.arms:
             check_choice("arm", arm, ARMS)
         if self.factor < 2 or not self.seeds:
@@ -89,21 +99,33 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
             rows += _run_arm(config, source, base, arm, seed)
     frame = pd.DataFrame(rows, columns=["seed", "method", "step", "layer", "metric", "value"])
     frame.insert(0, "experiment", NAME)
-    frame.insert(1, "arch", "mlp")
+    frame.insert(1, "arch", config.arch)
     frame.insert(4, "task", config.source)
     return frame
 
 
 def _trained_base(config: Config, source: Source, seed: int) -> nn.Module:
-    base = _network(config, source, config.widths, seed)
+    base = _network(config, source, seed)
     optimizer = torch.optim.SGD(base.parameters(), lr=config.lr)
     train(base, optimizer, _batches(config, source, seed), steps=config.base_steps, seed=seed)
     return base
 
 
-def _network(config: Config, source: Source, widths: tuple[int, ...], seed: int) -> nn.Module:
-    shape = MLPConfig(source.size, widths, source.classes, activation=config.activation, norm=config.norm)
-    return MLP(shape, seed=seed).to(device=source.inputs.device, dtype=getattr(torch, config.dtype))
+def _network(config: Config, source: Source, seed: int) -> nn.Module:
+    """The base network of `config.arch` in the sizes of `config.widths`, for the shape of the source's inputs."""
+    widths, out = config.widths, source.classes
+    image = {"image_channels": source.shape[0], "outputs": out, "activation": config.activation, "norm": config.norm}
+    if config.arch == "mlp":
+        shape = MLPConfig(source.size, widths, out, activation=config.activation, norm=config.norm)
+        model: nn.Module = MLP(shape, seed=seed)
+    elif config.arch == "cnn":
+        model = CNN(CNNConfig(side=source.shape[-1], channels=widths[:-1], fc=widths[-1], **image), seed=seed)
+    elif config.arch == "resnet":
+        model = ResNet(ResNetConfig(stages=widths, blocks=(1,) * len(widths), **image), seed=seed)
+    else:
+        sizes = {"width": widths[0], "mlp": widths[1], "heads": 2, "head_dim": widths[0] // 4, "depth": 1, "patch": 4}
+        model = ViT(ViTConfig(side=source.shape[-1], **sizes, **image), seed=seed)
+    return model.to(device=source.inputs.device, dtype=getattr(torch, config.dtype))
 
 
 def _batches(config: Config, source: Source, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -137,18 +159,24 @@ def _arm(
     if arm == "base":
         model = deepcopy(base)
     elif arm == "fresh":
-        model = _network(config, source, tuple(w * config.factor for w in config.widths), seed + 10_000)
+        model = _rebuilt(widen(base, config.factor), seed=seed + 10_000)
     else:
         model = widen(base, config.factor)
     if arm == "dropout":
-        for layer in model.hidden:
-            layer.dropout = nn.Dropout(config.dropout)
+        weights = model.state_dict()
+        model = _rebuilt(model, seed=0, dropout=config.dropout)
+        model.load_state_dict(weights)
     if arm == "clone_matched":
         return model, torch.optim.SGD(matched_groups(model, config.factor, lr=config.lr))
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     if arm in ("noisy_step", "noisy_sgd"):
         GradientNoise(optimizer, sigma=config.sigma, decay=float(arm == "noisy_sgd"), seed=seed)
     return model, optimizer
+
+
+def _rebuilt(model: nn.Module, *, seed: int, **changes: object) -> nn.Module:
+    """A newly initialised network of the same class, shape, device and dtype, with some of its settings changed."""
+    return type(model)(replace(model.config, **changes), seed=seed).to(next(model.parameters()))
 
 
 def _measure(

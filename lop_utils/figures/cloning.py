@@ -42,6 +42,18 @@ def escape_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def architectures_figure(frames: dict[str, pd.DataFrame]) -> Figure:
+    """Cloning R^2 after cloning under SGD and Noisy SGD, one panel for each architecture."""
+    names = {"mlp": "MLP", "cnn": "CNN", "resnet": "ResNet", "vit": "ViT"}
+    figure, axes = plt.subplots(1, len(frames), figsize=(3.2 * len(frames), 3.2), layout="constrained", sharey=True)
+    for ax, (arch, frame) in zip(np.atleast_1d(axes), frames.items(), strict=True):
+        styles = {name: METHODS[name] for name in ("clone", "noisy_sgd")}
+        rows = select(frame, "r2", layer="mean")
+        curves(ax, rows, methods=styles, ylabel="cloning $R^2$", title=names[arch], xlabel="steps after cloning")
+    np.atleast_1d(axes)[0].legend()
+    return figure
+
+
 def rates_figure(frame: pd.DataFrame) -> Figure:
     """Base against clone at equal rates (left) and at matched rates (right): training loss."""
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), layout="constrained", sharey=True)

@@ -1,0 +1,1 @@
+"""Stored results, statistics, claims and provenance."""

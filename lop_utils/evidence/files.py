@@ -1,0 +1,70 @@
+"""Files that are whole or absent: atomic writes, and JSON records sealed with their own checksum."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from lop_utils.evidence.provenance import digest
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks on folders; the checksums still catch a mixed pair
+    fcntl = None
+
+
+class Unusable(Exception):
+    """A stored file that must not be used; the message says why."""
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal sha256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds either all of it or what it held before, also after a crash."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def seal(record: dict) -> bytes:
+    """`record` as JSON with a `seal`: the digest of all the rest."""
+    return (json.dumps({**record, "seal": digest(record)}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def unseal(path: Path) -> dict:
+    """The record that `seal` wrote to `path`, without its seal. Raises `Unusable` for anything else."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Unusable(f"it cannot be read ({type(error).__name__})") from error
+    if not isinstance(record, dict) or record.pop("seal", None) != digest(record):
+        raise Unusable("its content does not match its seal")
+    return record
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an advisory lock on `folder` while two files change together; does nothing where there are no such locks."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

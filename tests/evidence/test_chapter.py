@@ -1,0 +1,127 @@
+"""What a chapter does at run time."""
+
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from lop_utils.errors import UsageError
+from lop_utils.evidence import claims
+from lop_utils.kit.chapter import Chapter
+
+VALUES = [1.0, 1.1, 0.9, 1.2, 0.8]
+PREFIX = "application/papermill.record/"
+
+
+@pytest.fixture
+def glued(monkeypatch):
+    """What is glued: name -> (text, shown)."""
+    InteractiveShell.instance()
+    found = {}
+
+    def display(data, *, raw, metadata):
+        hidden = all(key.startswith(PREFIX) for key in data)
+        text = data.get(f"{PREFIX}text/plain") if hidden else data.get("text/plain")
+        found[metadata["scrapbook"]["name"]] = (text, not hidden)
+
+    monkeypatch.setattr("myst_nb.ext.glue.ipy_display", display)
+    return found
+
+
+@pytest.fixture
+def chapter(book, glued):
+    return Chapter("05_cloning", profile="laptop", device="cpu", seed=3)
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 3
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """An experiment module with a source file; counts its runs."""
+    path = tmp_path / "toy_experiment.py"
+    path.write_text("")
+    module = ModuleType("toy_experiment")
+    module.__file__, module.NAME, module.runs = str(path), "toy", []
+
+    def run(config, device):
+        module.runs.append(device)
+        return pd.DataFrame({"seed": [config.seed, config.seed + 1], "value": [0.5, 0.25]})
+
+    module.run = run
+    monkeypatch.setitem(sys.modules, "toy_experiment", module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"profile": "fast"}, "'fast'"),
+        ({"device": "tpu"}, "'tpu'"),
+        ({"seed": -1}, "-1"),
+        ({"seed": "0"}, "'0'"),
+        ({"seed": True}, "True"),
+        ({"name": "05 cloning"}, "'05 cloning'"),
+    ],
+)
+def test_a_bad_parameter_is_named(wrong, named):
+    with pytest.raises(UsageError, match=named):
+        Chapter(**{"name": "05_cloning", **wrong})
+
+
+@pytest.mark.parametrize(("profile", "judged"), [("smoke", False), ("laptop", True), ("paper", True)])
+def test_only_smoke_judges_nothing(profile, judged):
+    assert Chapter("05_cloning", profile=profile, device="cpu").judged is judged
+
+
+def test_results_are_computed_once_and_their_seeds_are_those_of_later_verdicts(chapter, experiment):
+    first, second = chapter.results(experiment, Config()), chapter.results(experiment, Config())
+    assert experiment.runs == [torch.device("cpu")]
+    pd.testing.assert_frame_equal(first.frame, second.frame)
+    assert chapter.judge("grows", x=VALUES).seeds == (3, 4)
+
+
+def test_judging_records_and_glues_verdict_and_numbers(chapter, glued):
+    verdict = chapter.judge("grows", x=torch.tensor(VALUES), extra=[2.0, 4.0], seeds=range(5))
+    assert claims.ledger("laptop")[0] == verdict
+    assert glued["grows_verdict"] == ("'reproduced'", False)
+    assert float(glued["grows_x"][0]) == pytest.approx(1.0)
+    assert 0.8 <= float(glued["grows_x_low"][0]) < 1 < float(glued["grows_x_high"][0]) <= 1.2
+    assert float(glued["grows_extra"][0]) == 3.0
+    assert verdict.seeds == (0, 1, 2, 3, 4)
+
+
+def test_a_claim_is_judged_by_its_own_chapter_only(chapter):
+    with pytest.raises(UsageError, match="T1 belongs to 06_stability"):
+        chapter.judge("T1", distance=VALUES)
+
+
+def test_an_unknown_claim_is_named(chapter):
+    with pytest.raises(UsageError, match="'shrinks'"):
+        chapter.judge("shrinks", x=VALUES)
+
+
+def test_a_number_is_glued_as_formatted_text_and_not_shown(chapter, glued):
+    chapter.number("share", 0.98765, ".1%")
+    assert glued["share"] == ("'98.8%'", False)
+
+
+def test_a_figure_is_glued_shown_and_closed(chapter, glued):
+    figure, _ = plt.subplots()
+    chapter.figure("picture", figure)
+    assert glued["picture"][1]
+    assert figure.number not in plt.get_fignums()
+
+
+def test_the_provenance_table_names_profile_device_seeds_and_versions(chapter):
+    text = repr(chapter.provenance())
+    for piece in ["profile: laptop", "device: cpu", "seeds: 3", f"torch {torch.__version__.split('+')[0]}"]:
+        assert piece in text
+    assert "<caption>" in chapter.provenance()._repr_html_()
