@@ -57,7 +57,8 @@ class Verdict:
 def outcome(test: Test, found: Interval) -> str:
     """`holds` if the whole interval is on the test's side, `fails` if none of it is, else `unclear`.
 
-    A statement about every value is never unclear: one value on the wrong side refutes it. Fewer than `min_n` values are always unclear.
+    A statement about every value is never unclear: one value on the wrong side refutes it. Fewer than `min_n` values
+    are always unclear.
 
     >>> outcome(Test("x", "mean", ">=", 1.0, 5), Interval(2.0, 1.5, 2.5, 5, 0.95, "mean"))
     'holds'

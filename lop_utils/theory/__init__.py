@@ -1,0 +1,1 @@
+"""Gaussian moments, dual kernels and exact ranks; numpy and scipy only."""
