@@ -1,0 +1,9 @@
+import pytest
+from browser_tools import chromium
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium with a fresh profile."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened

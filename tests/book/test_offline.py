@@ -1,0 +1,84 @@
+"""A tiny book, built with the project's own configuration, works from `file://` without a network."""
+
+import pytest
+import tiny_book
+from browser_tools import audit, programs
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+SHOWN = "return [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.offsetParent).map(i => i.src)"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Folder of the pages: notebook executed by papermill, warnings are errors, nothing executed by the build."""
+    programs()
+    folder = tiny_book.write(tmp_path_factory.mktemp("tiny"), executed=True)
+    config = folder / "_config.yml"
+    text = config.read_text()
+    assert "execute_notebooks: auto" in text
+    config.write_text(text.replace("execute_notebooks: auto", 'execute_notebooks: "off"'))
+    built = tiny_book.build(folder, "-W", "-n", "--keep-going")
+    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-4000:]
+    return folder / "_build/html"
+
+
+@pytest.mark.parametrize("page", ["book/intro", "book/maths", "book/notebook", "book/references", "genindex", "search"])
+def test_a_page_is_whole_on_a_desktop_and_on_a_phone_and_asks_nothing_of_the_network(site, browser, page):
+    assert audit(browser, site / f"{page}.html") == []
+
+
+def test_maths_is_set_in_prose_and_in_equations(site, browser):
+    browser.load(site / "book/maths.html")
+    assert len(browser.all("mjx-container")) >= 4
+    assert len(browser.all("mjx-container[display=true]")) == 2
+
+
+def test_the_slider_changes_the_picture_without_a_kernel_and_its_label_is_set(site, browser):
+    browser.load(site / "book/notebook.html")
+    handle = browser.wait(lambda: browser.all(".noUi-handle"))[0]
+    assert browser.wait(lambda: browser.all(".widget-label mjx-container"))
+    (before,) = browser.wait(lambda: browser.js(SHOWN))
+    handle.send_keys(Keys.ARROW_RIGHT)
+    browser.wait(lambda: browser.js(SHOWN) not in ([], [before]))
+    assert browser.driver.find_element(By.CSS_SELECTOR, ".widget-readout").text == "1"
+    assert browser.errors() == []
+
+
+def test_the_play_button_moves_the_slider(site, browser):
+    browser.load(site / "book/notebook.html")
+    browser.wait(lambda: browser.all(".widget-play button"))[0].click()
+    browser.wait(lambda: browser.driver.find_element(By.CSS_SELECTOR, ".widget-readout").text == "2")
+    assert browser.errors() == []
+
+
+def test_a_figure_lies_on_a_light_card_in_the_dark_theme(site, browser):
+    browser.load(site / "book/notebook.html")
+    assert browser.switch_theme("dark")
+    style = browser.js(
+        "const s = getComputedStyle(document.querySelector('figure img')); return [s.backgroundColor, s.filter]"
+    )
+    page = browser.js("return getComputedStyle(document.body).backgroundColor")
+    brightness = [sum(int(c) for c in colour.strip("rgba()").split(",")[:3]) / 765 for colour in (style[0], page)]
+    assert brightness[0] > 0.9 and brightness[1] < 0.2 and style[1] == "none"
+
+
+def test_the_audit_sees_what_is_wrong_with_a_bad_page(tmp_path, browser):
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<html><head><meta name='viewport' content='width=device-width'></head><body>"
+        "<img src='https://figures.invalid/a.png'><a href='gone.html'>gone</a><span class='math'>\\(x\\)</span>"
+        "<div style='width: 900px'>wide</div><script>throw new Error('broken script')</script></body></html>"
+    )
+    found = "\n".join(audit(browser, bad))
+    for part in ("asks for https://figures.invalid", "dead link", "maths not set", "pixels wide", "broken script"):
+        assert part in found
+    assert "image does not load" in found and "theme button" in found
+
+
+def test_stripped_notebooks_do_not_pass_as_executed_ones(tmp_path):
+    folder = tiny_book.write(tmp_path, executed=False)
+    config = folder / "_config.yml"
+    config.write_text(config.read_text().replace("execute_notebooks: auto", 'execute_notebooks: "off"'))
+    assert tiny_book.build(folder, "-W", "-n", "--keep-going").returncode != 0
