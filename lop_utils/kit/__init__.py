@@ -1,0 +1,1 @@
+"""The command line, notebook execution and the site."""

@@ -1,0 +1,180 @@
+"""The command line, `lop`. Exit codes: 0 all well, 1 something failed or does not hold, 2 wrong usage, 130 Ctrl-C."""
+
+import functools
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lop_utils.errors import UsageError
+
+app = typer.Typer(
+    name="lop",
+    help="Run, build and check the LoP Book.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+WELL, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+ProfileOption = Annotated[str, typer.Option("--profile", help="Size of the experiments: smoke, laptop or paper.")]
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    print(text, file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def _exits(command: Callable[..., int]) -> Callable[..., None]:
+    """Turn what a command returns, or the error that it raises, into the exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except UsageError as error:
+            _say(f"error: {' '.join(str(error).split())}", error=True)
+            code = USAGE
+        except KeyboardInterrupt:
+            _say("interrupted: everything that was running has been stopped", error=True)
+            code = INTERRUPTED
+        raise typer.Exit(code)
+
+    return wrapped
+
+
+@app.command()
+@_exits
+def run(
+    chapters: Annotated[list[str] | None, typer.Argument(help="Chapters, as 05_cloning; all if none is named.")] = None,
+    profile: ProfileOption = "laptop",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Base seed.")] = 0,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, a parameter of the chapters.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Chapters at the same time (one on an accelerator).")] = 2,
+    force: Annotated[bool, typer.Option("--force", help="Execute also what is up to date.")] = False,
+    timeout: Annotated[int | None, typer.Option(min=1, help="Seconds that a cell may take; no limit if unset.")] = None,
+) -> int:
+    """Execute chapters; those whose code, sources, parameters and libraries are unchanged are reused."""
+    from lop_utils.kit import notebooks
+
+    outcomes = notebooks.run(
+        chapters or (),
+        profile=profile,
+        device=device,
+        seed=seed,
+        extra=dict(map(_assignment, parameter or ())),
+        jobs=jobs,
+        force=force,
+        timeout=timeout,
+        console=Console(),
+    )
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    states = [outcome.state for outcome in outcomes]
+    _say(", ".join(f"{states.count(state)} {state}" for state in ("executed", "cached", "failed")))
+    for outcome in failed:
+        _say(f"error: chapter {outcome.name}, {outcome.error}", error=True)
+        if outcome.notebook:
+            _say(f"       partial notebook: {outcome.notebook}", error=True)
+    if failed:
+        return USAGE if all(outcome.usage for outcome in failed) else FAILED
+    return WELL
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    """`name=value` with the value read as YAML, so that 3 is a number and true is a truth value."""
+    name, equals, value = text.partition("=")
+    if not name.isidentifier() or not equals:
+        raise UsageError(f"parameter {text!r} is not NAME=VALUE", remedy="write it like -p width=64")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"the value of parameter {text!r} is not understood", remedy="quote it") from None
+
+
+@app.command()
+@_exits
+def build(profile: ProfileOption = "laptop") -> int:
+    """Build the site from the executed chapters, in _site; warnings are errors."""
+    from lop_utils.kit import site
+
+    try:
+        index = site.build(profile, say=_say)
+    except site.BuildError as error:
+        _say("error: the site was not built:", error=True)
+        for problem in error.args:
+            _say(f"  {problem}", error=True)
+        return FAILED
+    _say(f"the site is ready: {index}")
+    return WELL
+
+
+@app.command()
+@_exits
+def check(
+    profile: ProfileOption = "laptop",
+    record: Annotated[bool, typer.Option("--record", help="Make the present verdicts the reference.")] = False,
+) -> int:
+    """Check notebooks, claims, records, drift from the reference, and that the site asks nothing of other hosts."""
+    from lop_utils.kit import checks
+
+    found = checks.check(profile, record=record)
+    counted = ", ".join(f"{number} {verdict}" for verdict, number in found.counts.items())
+    _say(f"claims at profile {profile}: {counted or 'none'}")
+    for note in found.notes:
+        _say(f"note: {note}")
+    for problem in found.problems:
+        _say(f"problem: {problem}", error=True)
+    if found.problems:
+        _say(f"{len(found.problems)} problem{'s' if len(found.problems) > 1 else ''}", error=True)
+        return FAILED
+    _say(f"recorded in {checks.reference(profile)}" if record else "all well")
+    return WELL
+
+
+@app.command("list")
+@_exits
+def list_(profile: ProfileOption = "laptop") -> int:
+    """List the chapters: executed or not, run time, verdicts."""
+    from lop_utils.kit.overview import overview
+
+    table = Table("chapter", "title", "state", "seconds", "claims", title=f"profile {profile}")
+    for row in overview(profile):
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+        claims = ", ".join(f"{number} {verdict}" for verdict, number in row.counts.items())
+        table.add_row(row.name, row.title, row.state, seconds, claims)
+    Console().print(table, markup=False)
+    return WELL
+
+
+@app.command()
+@_exits
+def doctor() -> int:
+    """Look at this machine: Python, versions, device, memory, disk, kernel, browser."""
+    from lop_utils.kit.doctor import WRONG, examine
+
+    wrong = 0
+    for finding in examine():
+        wrong += finding.state == WRONG
+        remedy = f"; {finding.remedy}" if finding.remedy else ""
+        _say(f"{finding.state:<6} {finding.what:<14} {finding.detail}{remedy}")
+    _say("a run would work" if not wrong else f"{wrong} would break a run")
+    return FAILED if wrong else WELL
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The entry point: asked to end politely, it does as on Ctrl-C."""
+    signal.signal(signal.SIGTERM, _stop)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The chapters at a glance: what ran, how long it took, what came of it."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from lop_utils import profiles
+from lop_utils.evidence.claims import VERDICTS, ledger
+from lop_utils.kit import stamps
+from lop_utils.kit.pages import chapters, title
+
+
+@dataclass(frozen=True)
+class Row:
+    """One chapter: its state in words, the wall time of its last run in seconds, its claims by verdict."""
+
+    name: str
+    title: str
+    state: str
+    seconds: float | None
+    counts: dict[str, int]
+
+
+def overview(profile: str) -> list[Row]:
+    """One row for each chapter, in the order in which they run. Raises `UsageError` for an unknown profile."""
+    profiles.check(profile)
+    verdicts = ledger(profile)
+    rows = []
+    for page in chapters():
+        stamp = stamps.load(page, profile)
+        stale = stamps.why_stale(page, profile)
+        failed = stamps.failed(page, profile).exists()
+        state = "failed" if failed else "up to date" if not stale else stale if stamp is None else f"outdated: {stale}"
+        counts = Counter(v.verdict for v in verdicts if v.claim.chapter == page.name)
+        ordered = {name: counts[name] for name in VERDICTS if counts[name]}
+        rows.append(Row(page.name, title(page), state, stamp["seconds"] if stamp else None, ordered))
+    return rows
