@@ -191,3 +191,16 @@ def test_every_number_and_text_comes_back_exactly(results, rows):
     assert back["i"].tolist() == frame["i"].tolist() and back["s"].tolist() == frame["s"].tolist()
     assert back["x"].to_numpy().tobytes() == frame["x"].to_numpy().tobytes()
     assert store._to_parquet("toy", back) == data
+
+
+def test_written_files_follow_the_umask(tmp_path):
+    import os
+
+    from lop_utils.evidence.files import write_atomically
+
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
