@@ -1,5 +1,6 @@
 """Layers whose truth is known, because we built them: what a metric says about them can be right or wrong."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from lop_utils.errors import UsageError
 from lop_utils.metrics.record import LayerRecord
+from lop_utils.metrics.units import similarity
 from lop_utils.models.activations import activation
 
 GROUPS = ("healthy", "copied", "always on", "quiet", "rare", "dead")
@@ -84,3 +86,21 @@ def paired_units(name: str, *, rows: int, units: int, correlation: float, seed: 
     near = correlation * z + (1 - correlation**2) ** 0.5 * other
     f = activation(name)
     return f(z), f(near)
+
+
+def pair_similarities(
+    names: Iterable[str], *, rows: int, units: int, correlation: float, seed: int
+) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
+    """Cosines and |Pearson correlations| of all independent pairs, and of units with their near-copies, by activation.
+
+    >>> found = pair_similarities(["relu"], rows=50, units=4, correlation=0.9, seed=0)
+    >>> [len(values) for values in found["cosine"]["relu"]]
+    [6, 4]
+    """
+    first, second = torch.triu_indices(units, units, 1)
+    found: dict[str, dict[str, tuple[Tensor, Tensor]]] = {"cosine": {}, "|Pearson|": {}}
+    for name in names:
+        both = torch.cat(paired_units(name, rows=rows, units=units, correlation=correlation, seed=seed), 1)
+        for panel, pairs in (("cosine", similarity(both)), ("|Pearson|", similarity(both, centred=True).abs())):
+            found[panel][name] = pairs[first, second], pairs.diagonal(units)
+    return found

@@ -67,16 +67,22 @@ class Explorable:
         box.links = links  # keep them alive as long as the box
         return box
 
-    def live(self) -> widgets.Widget:
-        """The same figure, drawn anew by the running kernel at every move of the slider."""
+    def live(self) -> widgets.VBox:
+        """The same figure, drawn anew by the running kernel at every move of the slider.
+
+        Without an Output widget: executing a notebook with one can stall, because nbclient then writes to the kernel's
+        shell channel while it waits for a reply there.
+        """
         options = [(self.fmt.format(value), value) for value in self.values]
         slider = widgets.SelectionSlider(options=options, index=self.start, description=self.parameter)
+        picture = widgets.HTML()
 
-        def show(value: Any) -> None:
-            self.draw(value)
-            plt.show()
+        def show(_: object = None) -> None:
+            picture.value = self._image(slider.value, self.fmt.format(slider.value)).value
 
-        return widgets.interactive(show, value=slider)
+        slider.observe(show, names="value")
+        show()
+        return widgets.VBox([slider, picture])
 
     def still(self) -> Figure:
         """The figure at its starting value."""

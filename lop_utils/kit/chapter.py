@@ -1,6 +1,5 @@
 """What a chapter holds: its parameters, its results, its verdicts, its glued numbers and figures, its provenance."""
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -41,8 +40,8 @@ class Chapter:
         self.profile = profiles.check(profile)
         self.device: torch.device = devices.resolve(device)
         self.seed = seed
-        if self.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(1)  # the chapters' networks are too small for more threads to pay
+        if self.device.type == "cpu" and profile != "paper":
+            torch.set_num_threads(1)  # these networks are too small for more threads to pay, and idle threads cost
         self.judged = profile in profiles.JUDGED
         self._seeds: set[int] = set()
         self._started = time.perf_counter()

@@ -5,14 +5,15 @@ eigenvalues (their squares), of raw or of centred activations. On one layer they
 here carries its spectrum and its centring: `effective_rank_singular_raw`, `participation_ratio_centred`, ...
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lop_utils.errors import UsageError, check_choice
-from lop_utils.metrics.record import require_finite
+from lop_utils.errors import check_choice
+from lop_utils.metrics.validate import require_units
 
 
 @dataclass(frozen=True)
@@ -33,30 +34,32 @@ def spectrum(activations: Tensor, *, layer: str = "activations") -> Spectrum:
     """Both spectra of H (rows, units), through one Gram matrix of the smaller side in float64.
 
     Squaring costs half the digits, so singular values below about 1e-7 of the largest are set to exactly 0; what is
-    left is accurate to 1e-7 of the largest one. Raises `UsageError` naming `layer` for non-finite or empty input.
+    left is accurate to 1e-7 of the largest one. Constant units have centred singular values of exactly 0. Raises
+    `UsageError` naming `layer` for non-finite or empty input.
 
-    >>> spectrum(torch.eye(3)).raw
+    >>> spectrum(torch.eye(3)).raw.round(decimals=9)
     tensor([1., 1., 1.], dtype=torch.float64)
     """
-    if activations.ndim != 2 or 0 in activations.shape:
-        raise UsageError(f"layer {layer}: shape {tuple(activations.shape)}", remedy="give (rows, units), neither empty")
-    h = require_finite(layer, activations).double()  # (rows, units)
+    h = require_units(layer, activations).double()  # (rows, units)
     rows, units = h.shape
+    size = 2.0 ** math.frexp(float(h.abs().max()))[1]  # a power of two: scaling rounds nothing
+    h = h / size  # squares neither over- nor underflow
+    mean = h.mean(0)
+    c = h - mean
     if rows <= units:
-        gram = h @ h.T  # (rows, rows); centring removes its row and column means
-        mean = gram.mean(0, keepdim=True)
-        centred = gram - mean - mean.T + gram.mean()
+        centred, along = c @ c.T, c @ mean  # (rows, rows), (rows,)
+        raw = centred + along + along[:, None] + mean @ mean
     else:
-        gram, mean = h.T @ h, h.mean(0)  # (units, units)
-        centred = gram - rows * torch.outer(mean, mean)
-    scale = float(gram.diagonal().sum())
-    return Spectrum(_roots(gram, scale), _roots(centred, scale), rows, units)
+        centred = c.T @ c  # (units, units)
+        raw = centred + rows * torch.outer(mean, mean)  # adding the mean back cancels nothing
+    scale = float(raw.diagonal().sum())
+    return Spectrum(size * _roots(raw, scale), size * _roots(centred, scale), rows, units)
 
 
 def _roots(gram: Tensor, scale: float) -> Tensor:
-    """Square roots of the eigenvalues; those below the rounding error of the Gram matrix are exactly 0."""
-    eigenvalues = torch.linalg.eigvalsh(gram).flip(0)
-    noise = torch.finfo(gram.dtype).eps * len(gram) * max(float(eigenvalues[0]), 1e-3 * scale)
+    """Square roots of the eigenvalues; those below their rounding, or below that of the mean, are exactly 0."""
+    eigenvalues, eps = torch.linalg.eigvalsh(gram).flip(0), torch.finfo(gram.dtype).eps
+    noise = eps * max(len(gram) * float(eigenvalues[0]), 1e4 * eps * scale)
     return torch.where(eigenvalues > noise, eigenvalues, 0.0).sqrt()
 
 
@@ -77,13 +80,13 @@ def effective_rank(values: Tensor) -> float:
 
 def participation_ratio(values: Tensor) -> float:
     """(sum s^2)^2 / sum s^4 of singular values s; 0 if all are 0. The paper's appendix calls it "stable rank"."""
-    powers = values.square()
+    powers = _relative(values).square()
     return float(powers.sum().square() / powers.square().sum()) if powers.any() else 0.0
 
 
 def stable_rank(values: Tensor) -> float:
     """||H||_F^2 / ||H||_2^2 from singular values (n,); 0 if all are 0."""
-    return float(values.square().sum() / values.max().square()) if values.any() else 0.0
+    return float(_relative(values).square().sum())
 
 
 def srank(values: Tensor, *, delta: float = 0.01) -> int:
@@ -97,9 +100,14 @@ def numerical_rank(values: Tensor, *, tolerance: float = 1e-6) -> int:
     return int((values > tolerance * values.max()).sum()) if values.any() else 0
 
 
+def _relative(values: Tensor) -> Tensor:
+    """values / their maximum, so that squares neither over- nor underflow; zeros stay zeros."""
+    return values / values.max() if values.any() else values
+
+
 _ON_SINGULAR_VALUES: Mapping[str, Callable[[Tensor], float]] = {
     "effective_rank_singular": effective_rank,
-    "effective_rank_covariance": lambda values: effective_rank(values.square()),
+    "effective_rank_covariance": lambda values: effective_rank(_relative(values).square()),
     "participation_ratio": participation_ratio,
     "stable_rank": stable_rank,
     "srank_01": srank,

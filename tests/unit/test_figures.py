@@ -39,7 +39,6 @@ def test_a_live_version_draws_at_the_sliders_value_and_a_still_at_the_start():
     seen = []
     explorable = Explorable(lambda v: seen.append(v) or bar(v), parameter="h", values=[1, 2, 3], alt="a bar", start=2)
     live = explorable.live()
-    live.update()
     live.children[0].index = 0
     assert seen[0] == 3 and seen[-1] == 1
     explorable.still()
