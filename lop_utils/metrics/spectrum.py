@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from scipy.linalg import eigh
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from lop_utils.errors import check_choice
@@ -47,18 +49,32 @@ def spectrum(activations: Tensor, *, layer: str = "activations") -> Spectrum:
     mean = h.mean(0)
     c = h - mean
     if rows <= units:
-        centred, along = c @ c.T, c @ mean  # (rows, rows), (rows,)
+        centred, along = _gram(c), c @ mean  # (rows, rows), (rows,)
         raw = centred + along + along[:, None] + mean @ mean
     else:
-        centred = c.T @ c  # (units, units)
+        centred = _gram(c.T)  # (units, units)
         raw = centred + rows * torch.outer(mean, mean)  # adding the mean back cancels nothing
     scale = float(raw.diagonal().sum())
     return Spectrum(size * _roots(raw, scale), size * _roots(centred, scale), rows, units)
 
 
+def _gram(c: Tensor) -> Tensor:
+    """c c^T for c (n, m); on the CPU only its lower triangle is computed, which costs half, and the upper is zero."""
+    if c.device.type != "cpu":
+        return c @ c.T
+    a = c.numpy()
+    lower = dsyrk(1.0, a, lower=1) if a.flags.f_contiguous else dsyrk(1.0, a.T, trans=1, lower=1)
+    return torch.from_numpy(lower)
+
+
 def _roots(gram: Tensor, scale: float) -> Tensor:
-    """Square roots of the eigenvalues; those below their rounding, or below that of the mean, are exactly 0."""
-    eigenvalues, eps = torch.linalg.eigvalsh(gram).flip(0), torch.finfo(gram.dtype).eps
+    """Square roots of the eigenvalues of a Gram matrix, of which the lower triangle is read; those below their
+    rounding, or below that of the mean, are exactly 0."""
+    if gram.device.type == "cpu":
+        ascending = torch.from_numpy(eigh(gram.numpy(), eigvals_only=True, check_finite=False))
+    else:
+        ascending = torch.linalg.eigvalsh(gram)
+    eigenvalues, eps = ascending.flip(0), torch.finfo(gram.dtype).eps
     noise = eps * max(len(gram) * float(eigenvalues[0]), 1e4 * eps * scale)
     return torch.where(eigenvalues > noise, eigenvalues, 0.0).sqrt()
 

@@ -98,9 +98,9 @@ def test_one_spectrum_is_at_least_twice_as_fast_as_a_float32_svd(copies):
         f()
         times = []
         for _ in range(7):
-            start = time.perf_counter()
+            start = time.process_time()
             f()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return sorted(times)[3]
 
     assert median(lambda: torch.linalg.svdvals(h)) >= 2 * median(lambda: spectrum(h))
