@@ -56,6 +56,8 @@ def run(
         outcomes += [_cached(task, progress) for task in wave if not task.reason]
         if waiting:
             side_by_side = min(jobs, len(waiting))
+            if side_by_side > 1:  # else the longest chapter, started late, runs alone at the end
+                waiting.sort(key=lambda task: -len(stamps.code_cells(read(task.page.path))))
             outcomes += _execute(waiting, side_by_side, cores // side_by_side, timeout, progress)
     return outcomes
 

@@ -112,6 +112,9 @@ def staged(page: Page, profile: str, *, say: Callable[[str], None]) -> nbformat.
     stale = stamps.why_stale(page, profile)
     if stale:
         say(f"note: the results of {page.name} are not up to date: {stale}; {remedy}")
+    for cell in result.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):  # for the run, not for the reader
+            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
     return result
 
 
