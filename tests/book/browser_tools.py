@@ -87,7 +87,9 @@ class Browser:
             self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
         else:
             self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.driver.get("about:blank")  # else, where the page is the same as before, the old one may answer
         self.driver.get(page.resolve().as_uri())
+        self.wait(lambda: self.js("return location.protocol == 'file:' && document.readyState == 'complete'"))
         self.driver.execute_async_script(SETTLED)
 
     def js(self, code: str):
