@@ -32,7 +32,7 @@ def widen(model: nn.Module, factor: int | Mapping[str, int]) -> nn.Module:
     factors = _factors(model, factor)
     sizes = {space.name: space.size * factors[space.name] for space in spaces_of(model)}
     state, uses = model.state_dict(), axis_uses(model)
-    example = next(model.parameters())
+    example = _common(model)
     clone = model.resized(sizes).to(device=example.device, dtype=example.dtype)
     _check_groups(model, clone)
     wide = {name: _widened(tensor, uses.get(name, ()), factors) for name, tensor in state.items()}
@@ -48,7 +48,7 @@ def narrow(model: nn.Module, factor: int | Mapping[str, int]) -> nn.Module:
     """
     partition, factors = Partition.of_clone(model, factor), _factors(model, factor)
     sizes = {space.name: space.size // factors[space.name] for space in spaces_of(model)}
-    uses, example = axis_uses(model), next(model.parameters())
+    uses, example = axis_uses(model), _common(model)
     base = model.resized(sizes).to(device=example.device, dtype=example.dtype)
     labels = partition.axis_labels(model)
     state = {}
@@ -74,6 +74,17 @@ def _check_groups(model: nn.Module, clone: nn.Module) -> None:
                     f"{name}: groups of {size} channels become groups of {wide_size}, which cut through the copies",
                     remedy="make resized() keep the group size, or use one group",
                 )
+
+
+def _common(model: nn.Module) -> Tensor:
+    """Any parameter of `model`, whose parameters must all have one dtype and lie on one device."""
+    first, example = next(iter(model.named_parameters()))
+    for name, parameter in model.named_parameters():
+        if (parameter.dtype, parameter.device) != (example.dtype, example.device):
+            here, there = (f"{p.dtype} on {p.device}" for p in (parameter, example))
+            remedy = "move the whole model to one dtype and device"
+            raise UsageError(f"{name} is {here}, but {first} is {there}", remedy=remedy)
+    return example
 
 
 def _factors(model: nn.Module, factor: int | Mapping[str, int]) -> dict[str, int]:

@@ -156,3 +156,12 @@ def test_a_partition_that_does_not_fit_is_refused():
         Partition({"hidden.0": torch.zeros(4, dtype=torch.long)}).validate(net)
     with pytest.raises(UsageError, match="no 4-fold clone"):
         Partition.of_clone(net, 4)
+
+
+@pytest.mark.parametrize("change", [lambda head: head.float(), lambda head: head.to("meta")])
+@pytest.mark.parametrize("function", [widen, narrow])
+def test_mixed_dtypes_and_devices_are_refused_by_the_parameters_name(function, change):
+    net = mlp()
+    change(net.head)
+    with pytest.raises(UsageError, match=r"head\.weight is torch\.float(32 on cpu|64 on meta), but hidden\.0\.linear"):
+        function(net, 1)
