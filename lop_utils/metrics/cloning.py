@@ -32,6 +32,28 @@ def cloning_r2(signals: Tensor, labels: Tensor, *, layer: str = "signals") -> fl
     return 1.0 - float(residual.square().sum()) / explained_of if explained_of > 0 else 1.0
 
 
+def cloning_r2_as_coded(signals: Tensor, labels: Tensor, *, layer: str = "signals", eps: float = 1e-10) -> float:
+    """What the public code of arXiv:2510.00304 computes as R^2: 1 - mean of sd within a block / sd over all units.
+
+    For each row and block, the standard deviation over the block's units is divided by that over all units of the row
+    (both with n - 1), and the ratios are averaged. A ratio of standard deviations is no share of variance: copies that
+    differ by a hundredth of the variance score 0.9 or so. `eps` is added to the denominator, as there.
+    Every block needs two units or more. signals (rows, units), labels (units,).
+
+    >>> s = torch.tensor([[1.0, 2.0, 1.0, 2.0], [3.0, 5.0, 3.0, 5.0]])
+    >>> cloning_r2_as_coded(s, torch.tensor([0, 1, 0, 1]))
+    1.0
+    """
+    _, dense, counts = torch.unique(labels.to(signals.device), return_inverse=True, return_counts=True)
+    if labels.shape != (signals.shape[1],) or int(counts.min()) < 2:
+        problem = f"layer {layer}: labels of shape {tuple(labels.shape)}, smallest block {int(counts.min())}"
+        raise UsageError(problem, remedy="give one label a unit and two units or more a block")
+    s = require_finite(layer, signals).double()
+    squares = s.new_zeros(len(s), len(counts)).index_add_(1, dense, (s - block_mean(s, labels, 1)).square())
+    within = (squares / (counts - 1)).sqrt()  # (rows, blocks)
+    return 1.0 - float((within / (s.std(1, keepdim=True) + eps)).mean())
+
+
 def block_mean(tensor: Tensor, labels: Tensor | None, axis: int) -> Tensor:
     """Replace every entry along `axis` by the mean over its block; labels (tensor.shape[axis],), None changes nothing.
 

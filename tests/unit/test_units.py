@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lop_utils.errors import UsageError
-from lop_utils.metrics.cloning import block_mean, cloning_r2
+from lop_utils.metrics.cloning import block_mean, cloning_r2, cloning_r2_as_coded
 from lop_utils.metrics.units import (
     dead_units,
     dormant_units,
@@ -108,3 +108,20 @@ def test_block_means_agree_with_a_loop(labels, seed):
     expected = torch.stack([w[labels == label].mean(0) for label in labels])
     torch.testing.assert_close(block_mean(w, labels, 0), expected)
     torch.testing.assert_close(block_mean(w.T, labels, 1), expected.T)
+
+
+def test_the_codes_r2_is_one_for_perfect_clones_and_agrees_with_loops_otherwise():
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    assert cloning_r2_as_coded(gaussian(20, 3).repeat(1, 2), labels) == 1
+    s = gaussian(40, 6)
+    ratios = [row[labels == b].std() / (row.std() + 1e-10) for row in s for b in range(3)]
+    assert cloning_r2_as_coded(s, labels) == pytest.approx(1 - float(torch.stack(ratios).mean()), rel=1e-12)
+
+
+def test_the_codes_r2_of_many_noisy_pairs_falls_linearly_in_the_noise():
+    """Pairs m ± a e: sd within a pair is sqrt(2) a abs(e), over many units sqrt(1 + a^2); E abs(e) = sqrt(2 / pi)."""
+    m, e, a = gaussian(500, 800, 1), gaussian(500, 800, 2), 0.1
+    found = cloning_r2_as_coded(torch.cat([m + a * e, m - a * e], 1), torch.arange(800).repeat(2))
+    assert found == pytest.approx(1 - 2 * a / (torch.pi * (1 + a * a)) ** 0.5, abs=2e-3)
+    with pytest.raises(UsageError, match="smallest block 1"):
+        cloning_r2_as_coded(m[:, :2], torch.tensor([0, 1]))
