@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lop_utils.errors import UsageError, check_choice
+from lop_utils.experiments.tidy import tidy
 from lop_utils.manifolds.clone import widen
 from lop_utils.manifolds.equitable import distance
 from lop_utils.manifolds.partition import Partition
@@ -97,11 +98,7 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
         base = _trained_base(config, source, seed)
         for arm in config.arms:
             rows += _run_arm(config, source, base, arm, seed)
-    frame = pd.DataFrame(rows, columns=["seed", "method", "step", "layer", "metric", "value"])
-    frame.insert(0, "experiment", NAME)
-    frame.insert(1, "arch", config.arch)
-    frame.insert(4, "task", config.source)
-    return frame
+    return tidy(rows, experiment=NAME, arch=config.arch, task=config.source)
 
 
 def _trained_base(config: Config, source: Source, seed: int) -> nn.Module:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lop_utils.errors import UsageError, check_choice
+from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.collapse import neural_collapse
 from lop_utils.metrics.record import LayerRecord, record
 from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
@@ -105,11 +106,7 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     rows = [
         row for seed in progress(config.seeds) for name in config.arms for row in _run_arm(config, source, name, seed)
     ]
-    frame = pd.DataFrame(rows, columns=["seed", "method", "step", "layer", "metric", "value"])
-    frame.insert(0, "experiment", NAME)
-    frame.insert(1, "arch", "mlp")
-    frame.insert(4, "task", config.source)
-    return frame
+    return tidy(rows, experiment=NAME, arch="mlp", task=config.source)
 
 
 def network(arm: Arm, source: Source, widths: tuple[int, ...], seed: int) -> MLP:

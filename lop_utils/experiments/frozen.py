@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from lop_utils.errors import UsageError, check_choice
+from lop_utils.experiments.tidy import tidy
 from lop_utils.manifolds.frozen import moved_by, revived_units, silent_units
 from lop_utils.metrics.record import record
 from lop_utils.models.mlp import MLP, MLPConfig
@@ -98,11 +99,7 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     rows = [
         row for seed in progress(config.seeds) for arm in config.arms for row in _run_arm(config, source, arm, seed)
     ]
-    frame = pd.DataFrame(rows, columns=["seed", "method", "step", "layer", "metric", "value"])
-    frame.insert(0, "experiment", NAME)
-    frame.insert(1, "arch", "mlp")
-    frame.insert(4, "task", config.source)
-    return frame
+    return tidy(rows, experiment=NAME, arch="mlp", task=config.source)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from lop_utils.errors import UsageError
+from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.record import LayerRecord, record
 from lop_utils.metrics.slopes import derivative
 from lop_utils.models.mlp import MLP, MLPConfig
@@ -70,11 +71,7 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     rows = []
     for activation in progress(config.activations):
         rows += _train_stream(config, activation, torch.device(device))
-    frame = pd.DataFrame(rows, columns=["seed", "method", "step", "layer", "metric", "value"])
-    frame.insert(0, "experiment", NAME)
-    frame.insert(1, "arch", "mlp")
-    frame.insert(4, "task", "regrouped patches")
-    return frame
+    return tidy(rows, experiment=NAME, arch="mlp", task="regrouped patches")
 
 
 def unit_strengths(activation: str, mean: Tensor, sd: Tensor) -> np.ndarray:

@@ -19,7 +19,6 @@ from lop_utils.optim.sam import SAM
 from lop_utils.optim.sign import SignDescent
 
 GRADIENT, SHRINKAGE, WEIGHTS, NOISE = "gradients only", "scalar shrinkage", "weights, non-linearly", "noise on units"
-TIERS = (GRADIENT, SHRINKAGE, WEIGHTS, NOISE)
 
 
 @dataclass(frozen=True)
