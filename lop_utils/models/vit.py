@@ -77,11 +77,12 @@ class Block(nn.Module):
         self.fc1 = nn.Linear(config.width, config.mlp)
         self.activation = activation(config.activation, config.mlp)
         self.fc2 = nn.Linear(config.mlp, config.width)
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        drop = lambda: nn.Dropout(config.dropout) if config.dropout else nn.Identity()  # noqa: E731
+        self.attention_dropout, self.dropout, self.fc2_dropout = drop(), drop(), drop()
 
     def forward(self, x: Tensor) -> Tensor:  # (N, T, width) -> (N, T, width)
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.fc2(self.dropout(self.activation(self.fc1(self.norm2(x))))))
+        x = x + self.attention_dropout(self.attention(self.norm1(x)))
+        return x + self.fc2_dropout(self.fc2(self.dropout(self.activation(self.fc1(self.norm2(x))))))
 
 
 class ViT(nn.Module):
