@@ -69,7 +69,33 @@ def locked(folder: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    with _held(os.open(folder, os.O_RDONLY)):
+        yield
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process of this machine at a time work on `path`; the others wait, and may then find it done.
+
+    The lock lies in the machine's temporary folder, so nothing is left beside `path`, and a process that dies lets go.
+    """
+    if fcntl is None:
+        yield
+        return
+    folder = Path(tempfile.gettempdir()) / f"lop-locks-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(folder / digest(str(path.resolve())), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:  # no room, or no right to it: two processes may then do the same work
+        yield
+        return
+    with _held(handle):
+        yield
+
+
+@contextlib.contextmanager
+def _held(handle: int) -> Iterator[None]:
+    """Hold an exclusive lock on an open file or folder, and close it in the end."""
     try:
         with contextlib.suppress(OSError):  # some network file systems refuse
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from lop_utils.errors import UsageError
-from lop_utils.evidence.files import Unusable, locked, seal, sha256, unseal, write_atomically
+from lop_utils.evidence.files import Unusable, alone, locked, seal, sha256, unseal, write_atomically
 from lop_utils.evidence.paths import results_root
 from lop_utils.evidence.provenance import (
     canonical,
@@ -60,7 +60,8 @@ def fetch(
     The key is the digest of (name, config, device type). A stored result counts only if its checksum matches and it was
     made by the same sources (`modules` and what they import from this package) and numerical libraries; one that does
     not is named in a warning and computed again. `compute` returns a frame with a plain range index. An interrupted
-    call leaves nothing behind; of two processes that compute the same result at once, the first to finish stores it.
+    call leaves nothing behind. Of two processes of one machine that want the same result, one computes and the other
+    waits for it; on two machines with one store both compute, and the first to finish stores.
 
     Raises `UsageError` for a bad name and a frame that cannot be stored, `TypeError` for a config that has no digest.
     """
@@ -70,14 +71,20 @@ def fetch(
     key = digest([name, config, device.type])[:32]
     path = results_root() / "store" / name / f"{key}.parquet"
     version = _version(modules)
-    stored = _load(path, key, version)
-    if stored is not None:
-        return stored
+    with alone(path):
+        stored = _load(path, key, version)
+        return stored if stored is not None else _computed(name, config, compute, device, path, version)
+
+
+def _computed(
+    name: str, config: object, compute: Callable[[], pd.DataFrame], device: torch.device, path: Path, version: dict
+) -> Result:
+    """Compute and store."""
     started = time.perf_counter()
     data = _to_parquet(name, compute())
     record = {
         "experiment": name,
-        "key": key,
+        "key": path.stem,
         "config": canonical(config),
         "sha256": sha256(data),
         "version": version,

@@ -1,5 +1,6 @@
 """Stored results: identical, whole and current, or not used."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pandas as pd
@@ -103,7 +105,8 @@ def _race(barrier, seed, answers):
     answers.put((result.fresh, float(result.frame["value"].sum())))
 
 
-def test_of_processes_that_race_the_first_stores_and_all_return_what_is_stored(results):
+def test_of_machines_that_race_the_first_stores_and_all_return_what_is_stored(results, monkeypatch):
+    monkeypatch.setattr(store, "alone", lambda path: contextlib.nullcontext())  # no lock reaches the other machine
     context = multiprocessing.get_context("fork")
     for _ in range(3):
         barrier, answers = context.Barrier(2), context.Queue()
@@ -118,6 +121,28 @@ def test_of_processes_that_race_the_first_stores_and_all_return_what_is_stored(r
         assert {total for _, total in found} == {float(stored.frame["value"].sum())}
         for path in stored.path.parent.iterdir():
             path.unlink()
+
+
+def _slowly(answers):
+    def compute():
+        time.sleep(0.5)
+        return pd.DataFrame({"seed": 0, "value": [float(os.getpid())]})
+
+    result = store.fetch("shared", Config(), compute, device="cpu", modules=MODULES)
+    answers.put((result.fresh, float(result.frame["value"][0])))
+
+
+def test_of_processes_of_one_machine_one_computes_and_the_others_wait_for_it(results):
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    workers = [context.Process(target=_slowly, args=(answers,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    found = [answers.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert sorted(fresh for fresh, _ in found) == [False, False, True]
+    assert len({value for _, value in found}) == 1
 
 
 def test_a_reader_waits_for_a_writer_and_never_sees_half_a_pair(toy):
