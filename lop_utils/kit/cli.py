@@ -4,6 +4,7 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+data_app = typer.Typer(help="Data sets: fetch one, list all.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
 WELL, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 ProfileOption = Annotated[str, typer.Option("--profile", help="Size of the experiments: smoke, laptop or paper.")]
 
@@ -164,6 +167,38 @@ def doctor() -> int:
         _say(f"{finding.state:<6} {finding.what:<14} {finding.detail}{remedy}")
     _say("a run would work" if not wrong else f"{wrong} would break a run")
     return FAILED if wrong else WELL
+
+
+@data_app.command("fetch")
+@_exits
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, cifar10, cifar100 or tiny_imagenet.")],
+    source: Annotated[Path | None, typer.Option("--from", help="A folder of the original files; no download.")] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help="Do not compare files with published sums.")] = False,
+) -> int:
+    """Fetch a data set once, into LOP_DATA or the user's cache; a broken download goes on where it stopped."""
+    from lop_utils.kit import data_commands
+
+    found = data_commands.fetch(name, folder=source, verified=not unverified, console=Console())
+    _say(f"{name} is ready: {found.path} ({found.facts.size / 2**20:,.1f} MiB, sha256 {found.sha256[:12]})")
+    _say(f"licence: {found.facts.licence}; please cite {found.facts.citation}")
+    return WELL
+
+
+@data_app.command("list")
+@_exits
+def data_list() -> int:
+    """List the data sets: embedded or fetched, size, what they hold, licence."""
+    from lop_utils.kit import data_commands
+
+    folder, free = data_commands.free_space()
+    table = Table("name", "state", "MiB", "images", "licence", title=f"data in {folder}, {free / 2**20:,.0f} MiB free")
+    for row in data_commands.overview():
+        table.add_row(
+            row.name, row.state, "" if row.size is None else f"{row.size / 2**20:,.0f}", row.holds, row.licence
+        )
+    Console().print(table, markup=False)
+    return WELL
 
 
 def _stop(*_: object) -> None:

@@ -1,9 +1,10 @@
-"""Embedded data sets as tensors: nothing is downloaded, everything has a licence and a checksum."""
+"""Data sets as tensors, each with its licence and checksum: embedded ones, and fetched ones (`lop data fetch`)."""
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -12,9 +13,15 @@ from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
 
 from lop_utils.errors import UsageError, check_choice
+from lop_utils.streams import cache as fetched
+from lop_utils.streams import external
 
 PATCH, SIDE, PATCHES = 40, 8, 200  # window in pixels, image side after averaging, number of classes
-TRAIN_VIEWS, TEST_VIEWS = 10, 4
+TEST_VIEWS = 4
+
+
+def _as_is(values: Tensor) -> Tensor:
+    return values
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,10 @@ class Source:
 
     inputs (N, *shape) float32, standardised over the training set; targets (N,) int64 in 0..classes-1; the same for
     test. `checksum` is the sha256 of all values rounded to 1e-3, so that it holds across platforms.
+
+    A fetched source loaded with `as_bytes` keeps its inputs as uint8, a quarter of the memory; `decode` makes any part
+    of them (..., *shape) the standardised float32, at best when a batch is cut (`augment.prepared`). Elsewhere `decode`
+    returns what it is given. The checksum of a fetched source is that of its file of bytes.
     """
 
     name: str
@@ -34,6 +45,7 @@ class Source:
     licence: str
     citation: str
     checksum: str = ""
+    decode: Callable[[Tensor], Tensor] = _as_is
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,18 +67,39 @@ CHECKSUMS = {
     "digits": "fd1cbfb887b12251b96d6dfe05133c64dbab7e4eef0fc71f71079e4ef0101b73",
     "mnist1d": "7e3d79337999d3121887a366cf60fc02ab77e30cc157dcde2580dc1ab594d532",
     "patches": "21bcb23dab8e64b27e4537389f13989a179a310525cd50f65ae8b2c3c3b2bde5",
+    "patches_jittered": "3aa180787bd51d75c3dd55c0593d2b6e6d37d12c0ae8b8175e67a8aabc20f292",
 }
 
 
-def load(name: str, device: torch.device | str = "cpu") -> Source:
-    """The embedded source `name` on `device`: digits, mnist1d or patches.
+@dataclass(frozen=True)
+class Standardise:
+    """Bytes (..., C, H, W) to float32 of mean 0 and variance 1 in each channel, on the bytes' own device.
 
-    Raises `UsageError` for an unknown name, and when the data made here differ from those the book was checked with.
+    >>> Standardise(mean=(2.0,), sd=(2.0,))(torch.tensor([[[0, 4]]], dtype=torch.uint8))
+    tensor([[[-1.,  1.]]])
+    """
+
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        mean, sd = (torch.tensor(v, device=values.device)[:, None, None] for v in (self.mean, self.sd))
+        return values.float().sub_(mean).div_(sd)
+
+
+def load(name: str, device: torch.device | str = "cpu", *, as_bytes: bool = False) -> Source:
+    """The source `name` on `device`. Embedded, always there: digits, mnist1d, patches, or patches_jittered (the same
+    windows, fifty views of each and far more apart). Once fetched with `lop data fetch`: those in `external.EXTERNAL`.
+
+    `as_bytes` keeps a fetched source's inputs as uint8, see `Source`. Raises `UsageError` for an unknown name, for data
+    that have not been fetched or are damaged, and when embedded data differ from those the book was checked with.
 
     >>> load("digits").inputs.shape
     torch.Size([1497, 8, 8])
     """
-    check_choice("source", name, _MAKERS)
+    check_choice("source", name, (*SOURCES, *external.EXTERNAL))
+    if name in external.EXTERNAL:
+        return _fetched(name, device, as_bytes)
     source = _checked(name)
     if source.checksum != CHECKSUMS[name]:
         raise UsageError(
@@ -74,6 +107,20 @@ def load(name: str, device: torch.device | str = "cpu") -> Source:
             remedy="install the scikit-learn and mnist1d versions of constraints.txt",
         )
     return source.to(device)
+
+
+def _fetched(name: str, device: torch.device | str, as_bytes: bool) -> Source:
+    """A source from the cache: its bytes go to the device as they are and become numbers there."""
+    found = external.ready(name)
+    try:
+        images, labels = map(torch.from_numpy, found.arrays())
+    except fetched.Unusable as error:
+        raise UsageError(str(error), remedy=f"run: lop data fetch {name}") from error
+    cut, decode, facts = found.facts.train, Standardise(found.mean, found.sd), found.facts
+    parts = [part.to(device) for part in (images[:cut], labels[:cut], images[cut:], labels[cut:])]
+    tensors = [part.long() if i % 2 else part if as_bytes else decode(part) for i, part in enumerate(parts)]
+    terms = (facts.classes, facts.licence, facts.citation, found.sha256)
+    return Source(name, *tensors, *terms, *([decode] if as_bytes else []))
 
 
 @cache
@@ -113,8 +160,23 @@ def _mnist1d() -> Source:
     return _make("mnist1d", train, test, 10, "Apache-2.0", "Greydanus & Kobak 2024")
 
 
-def _patches() -> Source:
-    rng = np.random.default_rng(0)
+@dataclass(frozen=True)
+class _Jitter:
+    """How far the views of one window lie apart; every number is the largest deviation to either side.
+
+    angle in degrees, scale relative, move in pixels of the photograph, gain relative and shift of the colours (0..255).
+    """
+
+    angle: float = 8
+    scale: float = 0.08
+    move: float = 2
+    gain: float = 0.1
+    shift: float = 8
+    views: int = 10
+
+
+def _patches(name: str = "patches", jitter: _Jitter = _Jitter()) -> Source:
+    rng, views = np.random.default_rng(0), jitter.views + TEST_VIEWS
     photographs = [image.astype(np.float64) for image in load_sample_images().images]  # (427, 640, 3) each
     corners = [
         (i, top, left)
@@ -124,27 +186,33 @@ def _patches() -> Source:
     ]
     texture = [photographs[i][t : t + PATCH, s : s + PATCH].mean(2).std() for i, t, s in corners]
     chosen = [corners[j] for j in np.argsort(texture)[::-1][:PATCHES]]
-    views = [[_view(photographs[i], t, s, rng) for _ in range(TRAIN_VIEWS + TEST_VIEWS)] for i, t, s in chosen]
-    x = np.round(np.array(views))  # (200, 14, 3, 8, 8) in 0..255
-    labels = np.repeat(np.arange(PATCHES)[:, None], TRAIN_VIEWS + TEST_VIEWS, 1)
-    parts = [(x[:, a:b].reshape(-1, 3, SIDE, SIDE), labels[:, a:b].ravel()) for a, b in ((0, 10), (10, 14))]
-    return _make("patches", *parts, PATCHES, "CC BY 2.0", "two photographs by danielbuechele, shipped by scikit-learn")
+    channels = [np.ascontiguousarray(np.moveaxis(image, 2, 0)) for image in photographs]  # (3, 427, 640) each
+    seen = [[_view(channels[i], t, s, rng, jitter) for _ in range(views)] for i, t, s in chosen]
+    x = np.round(np.array(seen))  # (200, views, 3, 8, 8) in 0..255
+    labels = np.repeat(np.arange(PATCHES)[:, None], views, 1)
+    cut = ((0, jitter.views), (jitter.views, views))
+    parts = [(x[:, a:b].reshape(-1, 3, SIDE, SIDE), labels[:, a:b].ravel()) for a, b in cut]
+    return _make(name, *parts, PATCHES, "CC BY 2.0", "two photographs by danielbuechele, shipped by scikit-learn")
 
 
-def _view(photograph: np.ndarray, top: int, left: int, rng: np.random.Generator) -> np.ndarray:
-    """One window (3, 8, 8), 0..255, seen under a small random rotation, scale, shift and change of colour."""
-    angle, scale = np.deg2rad(rng.uniform(-8, 8)), rng.uniform(0.92, 1.08)
+def _view(channels: np.ndarray, top: int, left: int, rng: np.random.Generator, jitter: _Jitter) -> np.ndarray:
+    """One window (3, 8, 8), 0..255, seen under a random rotation, scale, shift and change of colour."""
+    around = lambda size, middle=0.0, n=None: rng.uniform(middle - size, middle + size, n)  # noqa: E731
+    angle, scale = np.deg2rad(around(jitter.angle)), around(jitter.scale, 1)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    centre = np.array([top, left]) + (PATCH - 1) / 2 + rng.uniform(-2, 2, 2)
+    centre = np.array([top, left]) + (PATCH - 1) / 2 + around(jitter.move, n=2)
     offset = centre - turn @ np.full(2, (PATCH - 1) / 2)
-    gain, shift = rng.uniform(0.9, 1.1, 3), rng.uniform(-8, 8, 3)
-    fine = [
-        affine_transform(photograph[..., c], turn, offset, (PATCH, PATCH), order=1, mode="nearest") for c in range(3)
-    ]
+    gain, shift = around(jitter.gain, 1, 3), around(jitter.shift, n=3)
+    fine = [affine_transform(channel, turn, offset, (PATCH, PATCH), order=1, mode="nearest") for channel in channels]
     step = PATCH // SIDE
     coarse = np.array(fine).reshape(3, SIDE, step, SIDE, step).mean((2, 4))
     return np.clip(coarse * gain[:, None, None] + shift[:, None, None], 0, 255)
 
 
-_MAKERS = {"digits": _digits, "mnist1d": _mnist1d, "patches": _patches}
+_MAKERS = {
+    "digits": _digits,
+    "mnist1d": _mnist1d,
+    "patches": _patches,
+    "patches_jittered": partial(_patches, "patches_jittered", _Jitter(96, 0.96, 24, 1.2, 96, views=50)),
+}
 SOURCES = tuple(_MAKERS)
