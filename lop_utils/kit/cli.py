@@ -201,6 +201,30 @@ def data_list() -> int:
     return WELL
 
 
+@app.command()
+@_exits
+def plan(
+    arch: Annotated[str, typer.Argument(help="mlp, cnn, resnet or vit.")],
+    norm: Annotated[str, typer.Option(help="none, batch or layer.")] = "none",
+    budget: Annotated[str, typer.Option(help="text: 500 steps a task; code: 500 epochs.")] = "text",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    members: Annotated[int | None, typer.Option(help="Seeds trained at once; default: all five.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the dry run.")] = 5,
+) -> int:
+    """What the paper's Tiny ImageNet run of one architecture would need here, from a dry run: memory, hours."""
+    from lop_utils.device import resolve
+    from lop_utils.experiments import full_size
+
+    config = full_size.configuration(arch, norm=norm, budget=budget)
+    found = full_size.plan(config, resolve(device), steps=steps, members=members)
+    peak = "not counted" if found.peak_bytes is None else f"{found.peak_bytes / 1e9:.1f} GB"
+    _say(f"{arch}, {found.members} seeds at once on {found.device}: {found.parameters:,} parameters each")
+    _say(f"disk {found.disk_bytes / 1e9:.1f} GB; images on the device {found.data_bytes / 1e9:.1f} GB")
+    _say(f"weights, gradients and moments {found.state_bytes / 1e9:.2f} GB; peak of the dry run {peak}")
+    _say(f"{found.step_s * 1000:.1f} ms a step x {found.steps:,} steps = {found.hours:.1f} hours, metrics left out")
+    return WELL
+
+
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 

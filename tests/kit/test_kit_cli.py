@@ -121,3 +121,9 @@ def test_the_list_has_a_line_for_each_chapter_with_its_state(make_book):
     result = lop("list", "--profile", "laptop")
     assert result.exit_code == 0
     assert "01_one" in result.stdout and "not run yet" in result.stdout and "2 not judged" in result.stdout
+
+
+def test_a_plan_names_hours_and_memory_and_refuses_what_does_not_exist():
+    found = lop("plan", "mlp", "--members", "1", "--steps", "2", "--device", "cpu")
+    assert found.exit_code == 0 and "20,000 steps =" in found.output and "1,664,840 parameters" in found.output
+    assert lop("plan", "rnn").exit_code == 2
