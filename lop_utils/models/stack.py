@@ -75,6 +75,11 @@ class Stack(nn.Module):
             self._generators = [torch.Generator(device).manual_seed(seed) for seed in self.seeds]
         return self._generators
 
+    @property
+    def observed(self) -> bool:
+        """Whether somebody watches the training passes, see `observe`."""
+        return bool(self._observers)
+
     def train(self, mode: bool = True) -> "Stack":
         super().train(mode)
         for module in self._template:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from lop_utils.errors import UsageError
 from lop_utils.models.stack import Stack
+from lop_utils.training.capture import Captured, capturable, captured
 
+_WORTHWHILE = 20  # steps; a graph costs a few to make
 MemberLoss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -55,13 +57,15 @@ def train_ensemble(
     scored: Tensor | None = None,
     probe: Callable[[int], None] | None = None,
     probe_at: Iterable[int] = (),
+    capture: bool = True,
 ) -> EnsembleOutcome:
     """Train all members for `steps` updates; call ``probe(step)`` at the steps in `probe_at`, 0 and `steps` included.
 
     `batches` yields (members, B, ...) and (members, B), see `streams.batches.member_batches`. The loss is cross-entropy
     over the `active` outputs (members, C) unless `loss`(outputs, targets) -> (members,) is given; online accuracy is
     over the `scored` outputs (by default the active ones). A member whose loss is not finite is reported with its step;
-    the others go on, untouched by it. Nothing here waits for a GPU before the end.
+    the others go on, untouched by it. Nothing here waits for a GPU before the end, and on one the forward and backward
+    pass becomes one CUDA graph where it can (`capture`): no dropout, nothing observed, `loss` without side effects.
 
     >>> from lop_utils.models.mlp import MLP, MLPConfig
     >>> stack = Stack([MLP(MLPConfig(3, (4,), 2), seed=s) for s in (0, 1)])
@@ -74,6 +78,7 @@ def train_ensemble(
         raise UsageError("both a loss and active outputs", remedy="mask inside your loss, or leave the loss out")
     objective = loss or (lambda outputs, targets: member_cross_entropy(outputs, targets, active))
     device, due = next(stack.parameters()).device, set(probe_at)
+    graph: Captured | None = None
     accuracy, total, last = (torch.zeros(stack.members, device=device) for _ in range(3))
     diverged = torch.full((stack.members,), steps, device=device)
     for step in range(steps + 1):
@@ -82,13 +87,13 @@ def train_ensemble(
         if step == steps:
             break
         x, y = next(batches)
+        if step == 0 and capture and steps > _WORTHWHILE and capturable(stack, x):
+            graph = captured(stack, objective, x, y)
         optimizer.zero_grad()
-        outputs = stack(x)
-        losses = objective(outputs, y)
-        losses.sum().backward()
+        losses, outputs = graph(x, y) if graph is not None else _eagerly(stack, objective, x, y)
         optimizer.step()
         with torch.no_grad():
-            last = losses.detach()
+            last = losses.detach().clone()
             diverged = torch.where(torch.isfinite(last), diverged, diverged.clamp(max=step))
             total += last
             if outputs.ndim == 3:
@@ -96,6 +101,13 @@ def train_ensemble(
                 accuracy += (shown.argmax(-1) == y).float().mean(1)
     ended = [None if at == steps else at for at in diverged.tolist()]
     return EnsembleOutcome(steps, accuracy / max(steps, 1), total / max(steps, 1), last, tuple(ended))
+
+
+def _eagerly(stack: Stack, objective: MemberLoss, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    outputs = stack(x)
+    losses = objective(outputs, y)
+    losses.sum().backward()
+    return losses, outputs
 
 
 @torch.no_grad()

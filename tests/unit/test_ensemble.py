@@ -10,6 +10,7 @@ from lop_utils.errors import UsageError
 from lop_utils.models.mlp import MLP, MLPConfig
 from lop_utils.models.stack import Stack
 from lop_utils.streams.batches import batches, member_batches
+from lop_utils.training.capture import capturable
 from lop_utils.training.ensemble import member_cross_entropy, train_ensemble, zero_head
 from lop_utils.training.loop import train
 
@@ -123,3 +124,9 @@ def test_five_seeds_at_once_take_less_time_than_one_after_another():
             best.append(time.perf_counter() - started)
         times[members] = min(best)
     assert 5 * times[1] > 1.15 * times[5]  # 1.4 on a quiet machine
+
+
+def test_on_a_cpu_and_with_dropout_nothing_is_captured():
+    x, _ = _data()
+    assert not capturable(Stack(_nets()), x)
+    assert not capturable(Stack(_nets(dropout=0.1)), x)
