@@ -11,19 +11,21 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lop_utils.errors import UsageError
 from lop_utils.experiments.stacks import Stack
 from lop_utils.optim.clip import clip_by_norm, clip_by_value
+from lop_utils.optim.gradient_noise import GradientNoise
 from lop_utils.optim.l2_init import L2Init
 from lop_utils.optim.lion import Lion
 from lop_utils.optim.muon import Muon
-from lop_utils.optim.norms import joint_norm, times, with_gradients
 from lop_utils.optim.sam import SAM
 from lop_utils.optim.sign import SignDescent
 
 GRADIENT, SHRINKAGE, WEIGHTS, NOISE = "gradients only", "scalar shrinkage", "weights, non-linearly", "noise on units"
 
+Make = Callable[[Stack, int], list[Optimizer]]
+
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table. `make` builds the optimizers of a stack; the other fields are what happens around them.
+    """One row of the table. `make(stack, seed)` builds a stack's optimizers; the other fields are what happens around.
 
     rho: SAM's radius; average: decay of an exponential moving average of the weights, which is then what is measured;
     label_noise: share of labels drawn anew for each step; input_noise, dropout: standard deviation, probability.
@@ -31,7 +33,7 @@ class Rule:
 
     label: str
     tier: str
-    make: Callable[[Stack], list[Optimizer]]
+    make: Make
     rho: float = 0.0
     average: float = 0.0
     label_noise: float = 0.0
@@ -41,10 +43,10 @@ class Rule:
     def train(self, stack: Stack, x: Tensor, y: Tensor, *, steps: int, seed: int) -> Iterator[Stack]:
         """Yield what is to be measured, the networks or their average, before the first step and after each.
 
-        x (networks, N, inputs) and y (networks, N) are the full batch; `seed` decides the noise on them.
+        x (networks, N, inputs) and y (networks, N) are the full batch; `seed` decides all noise but dropout's.
         """
         stack.dropout = self.dropout
-        optimizers, generator = self.make(stack), torch.Generator().manual_seed(seed)
+        optimizers, generator = self.make(stack, seed), torch.Generator().manual_seed(seed)
         sam = SAM(optimizers[0], rho=self.rho, stacked=True) if self.rho else None
         average = AveragedModel(stack, multi_avg_fn=get_ema_multi_avg_fn(self.average)) if self.average else None
         yield stack
@@ -72,37 +74,31 @@ class Rule:
         return x, y
 
 
-def _torch(kind: type[Optimizer], **settings: object) -> Callable[[Stack], list[Optimizer]]:
-    return lambda stack: [kind(stack.parameters(), **settings)]
+def _torch(kind: type[Optimizer], **settings: object) -> Make:
+    return lambda stack, seed: [kind(stack.parameters(), **settings)]
 
 
-def _hooked(install: Callable[[Optimizer], object], **settings: object) -> Callable[[Stack], list[Optimizer]]:
+def _hooked(install: Callable[[Optimizer, int], object], **settings: object) -> Make:
     """SGD with something installed in front of its steps."""
 
-    def make(stack: Stack) -> list[Optimizer]:
+    def make(stack: Stack, seed: int) -> list[Optimizer]:
         optimizer = SGD(stack.parameters(), **settings)
-        install(optimizer)
+        install(optimizer, seed)
         return [optimizer]
 
     return make
 
 
-def _muon(orthogonalise: str) -> Callable[[Stack], list[Optimizer]]:
+def _muon(orthogonalise: str) -> Make:
     """Muon on the matrices, SGD on the biases."""
-    return lambda stack: [
+    return lambda stack, seed: [
         Muon(stack.weights, lr=0.005, orthogonalise=orthogonalise),
         SGD(stack.biases, lr=0.05),
     ]
 
 
-def _gradient_noise(optimizer: Optimizer, *, sigma: float = 0.01) -> None:
-    """`optim.gradient_noise`, network by network: N(0, (sigma ||g||)^2) on each tensor, from the global generator."""
-
-    def add(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        for p in with_gradients(optimizer):
-            p.grad = p.grad + times(torch.randn_like(p.grad), sigma * joint_norm([p.grad], stacked=True))
-
-    optimizer.register_step_pre_hook(add)
+def _noisy(optimizer: Optimizer, seed: int) -> None:
+    GradientNoise(optimizer, sigma=0.01, seed=seed, stacked=True)
 
 
 _PLAIN = _torch(SGD, lr=0.05)
@@ -110,8 +106,8 @@ RULES: dict[str, Rule] = {
     "sgd": Rule("SGD", GRADIENT, _PLAIN),
     "momentum": Rule("SGD + momentum", GRADIENT, _torch(SGD, lr=0.02, momentum=0.9)),
     "nesterov": Rule("SGD + Nesterov", GRADIENT, _torch(SGD, lr=0.02, momentum=0.9, nesterov=True)),
-    "clip_norm": Rule("SGD, clipped norm", GRADIENT, _hooked(lambda o: clip_by_norm(o, 0.1, stacked=True), lr=0.05)),
-    "clip_value": Rule("SGD, clipped values", GRADIENT, _hooked(lambda o: clip_by_value(o, 0.01), lr=0.05)),
+    "clip_norm": Rule("SGD, clipped norm", GRADIENT, _hooked(lambda o, _: clip_by_norm(o, 0.1, stacked=True), lr=0.05)),
+    "clip_value": Rule("SGD, clipped values", GRADIENT, _hooked(lambda o, _: clip_by_value(o, 0.01), lr=0.05)),
     "rmsprop": Rule("RMSprop", GRADIENT, _torch(RMSprop, lr=0.001)),
     "adagrad": Rule("Adagrad", GRADIENT, _torch(Adagrad, lr=0.01)),
     "adam": Rule("Adam", GRADIENT, _torch(Adam, lr=0.01)),
@@ -121,13 +117,13 @@ RULES: dict[str, Rule] = {
     "muon": Rule("Muon, Newton–Schulz", GRADIENT, _muon("newton_schulz")),
     "muon_polar": Rule("Muon, exact polar", GRADIENT, _muon("polar")),
     "ema": Rule("EMA of the weights", GRADIENT, _PLAIN, average=0.99),
-    "l2_init": Rule("SGD + pull to the start", GRADIENT, _hooked(lambda o: L2Init(o, strength=0.01), lr=0.05)),
+    "l2_init": Rule("SGD + pull to the start", GRADIENT, _hooked(lambda o, _: L2Init(o, strength=0.01), lr=0.05)),
     "label_noise": Rule("SGD, label noise", GRADIENT, _PLAIN, label_noise=0.1),
     "input_noise": Rule("SGD, input noise", GRADIENT, _PLAIN, input_noise=0.1),
     "sgd_l2": Rule("SGD + L2", SHRINKAGE, _torch(SGD, lr=0.05, weight_decay=0.01)),
     "adamw": Rule("AdamW", SHRINKAGE, _torch(AdamW, lr=0.01, weight_decay=0.1)),
     "adam_l2": Rule("Adam + L2", WEIGHTS, _torch(Adam, lr=0.01, weight_decay=0.01)),
-    "gradient_noise": Rule("SGD, gradient noise", NOISE, _hooked(_gradient_noise, lr=0.05)),
+    "gradient_noise": Rule("SGD, gradient noise", NOISE, _hooked(_noisy, lr=0.05)),
     "dropout": Rule("SGD, dropout", NOISE, _PLAIN, dropout=0.1),
 }
 

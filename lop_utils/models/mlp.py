@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lop_utils.errors import UsageError, check_choice
-from lop_utils.models.activations import activation
+from lop_utils.models.activations import ACTIVATIONS, CReLU, activation
 from lop_utils.models.norms import NORMS, norm
 from lop_utils.models.seeding import seeded
 from lop_utils.models.spaces import Link, Space
@@ -15,7 +15,10 @@ from lop_utils.models.spaces import Link, Space
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """Everything that defines an MLP. `widths` are the hidden sizes; `gain` scales the initial weights."""
+    """Everything that defines an MLP. `widths` are the hidden sizes; `gain` scales the initial weights.
+
+    `activation`: a name of `models.activations`, or ``crelu``, whose units send two numbers each to the next layer.
+    """
 
     inputs: int
     widths: tuple[int, ...]
@@ -28,11 +31,17 @@ class MLPConfig:
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, NORMS)
+        check_choice("activation", self.activation, (*ACTIVATIONS, "crelu"))
         sizes = (self.inputs, *self.widths, self.outputs)
         if min(sizes) < 1 or not self.widths:
             raise UsageError(f"MLP sizes {sizes} are not all positive", remedy="give at least one hidden width >= 1")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout {self.dropout} is no probability below 1", remedy="choose 0 <= dropout < 1")
+
+    @property
+    def sent(self) -> int:
+        """How many numbers each hidden unit sends on: 2 for CReLU, else 1."""
+        return 2 if self.activation == "crelu" else 1
 
 
 class HiddenLayer(nn.Module):
@@ -42,10 +51,10 @@ class HiddenLayer(nn.Module):
         super().__init__()
         self.linear = nn.Linear(fan_in, units)
         self.norm = norm(config.norm, units, affine=config.affine)
-        self.activation = activation(config.activation, units)
+        self.activation = CReLU() if config.activation == "crelu" else activation(config.activation, units)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, fan_in) -> (N, units)
+    def forward(self, x: Tensor) -> Tensor:  # (N, fan_in) -> (N, sent * units)
         return self.dropout(self.activation(self.norm(self.linear(x))))
 
 
@@ -64,10 +73,10 @@ class MLP(nn.Module):
         super().__init__()
         self.config = config
         with seeded(seed):
-            fan_ins = (config.inputs, *config.widths)
+            fan_ins = (config.inputs, *(config.sent * width for width in config.widths))
             pairs = zip(fan_ins, config.widths, strict=False)
             self.hidden = nn.ModuleList(HiddenLayer(fan_in, units, config) for fan_in, units in pairs)
-            self.head = nn.Linear(config.widths[-1], config.outputs)
+            self.head = nn.Linear(fan_ins[-1], config.outputs)
         with torch.no_grad():
             for layer in self.hidden:
                 layer.linear.weight *= config.gain
@@ -75,7 +84,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = x.flatten(1)  # (N, inputs)
         for layer in self.hidden:
-            h = layer(h)  # (N, width)
+            h = layer(h)  # (N, sent * width)
         return self.head(h)  # (N, outputs)
 
     def spaces(self) -> tuple[Space, ...]:
@@ -85,7 +94,7 @@ class MLP(nn.Module):
                 name=f"hidden.{i}",
                 size=self.config.widths[i],
                 writers=(Link(f"hidden.{i}.linear"),),
-                readers=(Link(reader),),
+                readers=(Link(reader, outer=self.config.sent),),
                 unitwise=(f"hidden.{i}.norm", f"hidden.{i}.activation"),
                 pre_activation=f"hidden.{i}.norm",
                 activation=f"hidden.{i}.activation",
