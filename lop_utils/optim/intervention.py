@@ -1,6 +1,6 @@
 """What all interventions share: hooks that can be removed, one random generator a member, a state that can be saved."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import ClassVar
 
@@ -76,7 +76,7 @@ def generators_for(model: nn.Module, seed: int | Sequence[int]) -> list[torch.Ge
     return seeded_generators(members_of(model), [s ^ _APART for s in seeds], device)
 
 
-def seeded_generators(members: int, seed: int | Sequence[int], device: torch.device) -> list[torch.Generator]:
+def seeded_generators(members: int, seed: int | Sequence[int], device: torch.device | str) -> list[torch.Generator]:
     """`members` generators with the seeds `seed`, `seed` + 1, ... or those of a sequence, one each."""
     seeds = [seed + i for i in range(members)] if isinstance(seed, int) else list(seed)
     if len(seeds) != members:
@@ -84,7 +84,19 @@ def seeded_generators(members: int, seed: int | Sequence[int], device: torch.dev
     return [torch.Generator(device).manual_seed(s) for s in seeds]
 
 
-def member_normal(shape: torch.Size, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
+def member_normal(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """N(0, 1) of shape (members, ...), each member from its own generator, in the dtype of `like`."""
     draws = [torch.randn(shape[1:], generator=g, device=g.device, dtype=like.dtype) for g in generators]
     return torch.stack(draws)
+
+
+def member_normals(tensors: Mapping[str, Tensor], generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+    """N(0, 1) for tensors (members, ...) of one dtype: one draw a member, from its generator, cut into the shapes.
+
+    >>> found = member_normals({"w": torch.zeros(2, 3, 4), "b": torch.zeros(2, 3)}, seeded_generators(2, 0, "cpu"))
+    >>> found["w"].shape, found["b"].shape
+    (torch.Size([2, 3, 4]), torch.Size([2, 3]))
+    """
+    sizes, like = [tensor[0].numel() for tensor in tensors.values()], next(iter(tensors.values()))
+    flat = member_normal((len(like), sum(sizes)), generators, like)
+    return {name: part.view_as(tensors[name]) for name, part in zip(tensors, flat.split(sizes, 1), strict=True)}

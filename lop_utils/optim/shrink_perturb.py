@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.models.stack import skeleton_of
 from lop_utils.optim.initial import draw
-from lop_utils.optim.intervention import Intervention, generators_for, member_normal, member_tensors
+from lop_utils.optim.intervention import Intervention, generators_for, member_normals, member_tensors
 
 DRAWS = ("fresh", "gaussian")
 
@@ -59,15 +59,19 @@ class ShrinkPerturb(Intervention):
     def perturb_now(self) -> None:
         """Shrink and perturb once."""
         tensors = member_tensors(self._model)
-        for name in self._names:
-            xi = self._xi(name, tensors[name])
+        tensors = {name: tensors[name] for name in self._names}
+        gaussian = self.draw == "gaussian"
+        drawn = member_normals(tensors, self.generators) if gaussian else self._fresh(tensors)
+        for name, xi in drawn.items():
             tensors[name].mul_(self.shrink).add_(xi, alpha=self.perturb)
 
-    def _xi(self, name: str, tensor: Tensor) -> Tensor:
-        if self.draw == "gaussian":
-            return member_normal(tensor.shape, self.generators, tensor)
+    def _fresh(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A new draw of every parameter (members, ...) from the model's initial distribution."""
         skeleton = skeleton_of(self._model)
-        return torch.stack([draw(skeleton, name, tensor.shape[1:], g) for g in self.generators]).to(tensor.dtype)
+        return {
+            name: torch.stack([draw(skeleton, name, tensor.shape[1:], g) for g in self.generators]).to(tensor.dtype)
+            for name, tensor in tensors.items()
+        }
 
     def _step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         self.step += 1

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lop_utils.errors import UsageError
 from lop_utils.models.stack import skeleton_of, stacked, tensors_of
-from lop_utils.optim.intervention import Intervention, generators_for, member_normal, member_tensors
+from lop_utils.optim.intervention import Intervention, generators_for, member_normals, member_tensors
 
 
 class UPGD(Intervention):
@@ -70,11 +70,12 @@ class UPGD(Intervention):
         correction = 1 - self.decay**self.step
         largest = [u.flatten(1).amax(1) / correction for u in self.utility.values()]
         best = torch.stack(largest).amax(0).clamp(min=torch.finfo(largest[0].dtype).tiny)  # (members,)
+        noise = member_normals(self._before, self.generators) if self.sigma else {}
         for name, before in self._before.items():
             theta, lr = tensors[name], rates[parameters[name]]
             scaled = self.utility[name] / correction / best.view(-1, *[1] * (theta.ndim - 1))
             move = theta - before
-            if self.sigma:
-                move -= lr * self.sigma * member_normal(theta.shape, self.generators, theta)
+            if noise:
+                move.sub_(noise[name], alpha=lr * self.sigma)
             gated = self.factor * torch.sigmoid(-scaled) * move
             theta.copy_((1 - lr * self.weight_decay) * before + gated)

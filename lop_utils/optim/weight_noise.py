@@ -7,7 +7,7 @@ from torch import nn
 
 from lop_utils.errors import UsageError
 from lop_utils.models.stack import skeleton_of
-from lop_utils.optim.intervention import Intervention, generators_for, member_normal, member_tensors
+from lop_utils.optim.intervention import Intervention, generators_for, member_normals, member_tensors
 
 
 class WeightNoise(Intervention):
@@ -47,5 +47,5 @@ class WeightNoise(Intervention):
         if sigma == 0:
             return
         tensors = member_tensors(self._model)
-        for name in self._names:
-            tensors[name].add_(member_normal(tensors[name].shape, self.generators, tensors[name]), alpha=sigma)
+        for name, xi in member_normals({name: tensors[name] for name in self._names}, self.generators).items():
+            tensors[name].add_(xi, alpha=sigma)

@@ -1,0 +1,97 @@
+"""The compiled engine against the plain torch loop: every loss of every step."""
+
+import numpy as np
+import pytest
+
+from lop_utils.streams import counter
+from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
+from lop_utils.training import online_kernel
+from lop_utils.training.online import Method, initial, learn
+
+pytestmark = pytest.mark.skipif(not online_kernel.AVAILABLE, reason="numba is not installed")
+
+ADDITIONS = {
+    "sgd": {},
+    "leaky": {"activation": "leaky_relu"},
+    "tanh": {"activation": "tanh"},
+    "cbp": {"cbp": "as_published", "rate": 0.02},
+    "cbp, several at once": {"cbp": "as_published", "rate": 0.5, "maturity": 5},
+    "cbp, contribution": {"cbp": "as_published", "rate": 0.02, "utility": "contribution", "activation": "tanh"},
+    "cbp as coded": {"cbp": "as_coded"},
+    "cbp dohare": {"cbp": "dohare", "rate": 0.02},
+    "dropout": {"dropout": 0.2},
+    "l2": {"l2": 1e-2},
+    "l2 init": {"l2_init": 1e-2},
+    "noisy sgd": {"gradient_noise": 0.05, "noise_decay": 0.999},
+    "weight noise": {"weight_noise": 1e-3},
+    "shrink and perturb": {"shrink": 0.6, "perturb": 0.3},
+    "redo": {"redo_every": 70, "redo_tau": 0.3},
+}
+
+
+def both(method: Method, stream: BitFlipping, *, steps: int, every: int = 1) -> tuple[np.ndarray, list]:
+    """Largest differences between the engines' windows, and both final states."""
+    states = [initial(method, stream, seed=4) for _ in "ab"]
+    losses = [
+        [w.loss for w in learn(method, stream, state, steps=steps, every=every, seed=4, engine=engine)]
+        for state, engine in zip(states, ("compiled", "torch"), strict=True)
+    ]
+    return np.abs(np.subtract(*losses)), states
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_engines_agree_on_every_loss_whatever_is_added_to_sgd(name):
+    stream = BitFlipping(seed=4, period=100, convention=CONVENTIONS[sorted(ADDITIONS).index(name) % 3])
+    gaps, (one, two) = both(Method(width=6, **ADDITIONS[name]), stream, steps=250)
+    assert len(gaps) == 250 and gaps.max() < 1e-12
+    assert np.abs(one.w - two.w).max() < 1e-12 and np.abs(one.v - two.v).max() < 1e-12
+    assert np.array_equal(one.units[3], two.units[3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "tanh", "leaky_relu"])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("continual", [False, True])
+def test_engines_agree_to_1e_12_over_ten_thousand_steps(convention, activation, continual):
+    stream = BitFlipping(seed=9, period=1_000, convention=convention)
+    additions = {"cbp": convention, "rate": 1e-3} if continual else {}
+    for_all = Method(width=7, activation=activation, **additions)
+    states = [initial(for_all, stream, seed=4) for _ in "ab"]
+    runs = [
+        [w.loss for w in learn(for_all, stream, state, steps=10_000, every=1, seed=4, engine=engine)]
+        for state, engine in zip(states, ("compiled", "torch"), strict=True)
+    ]
+    assert np.abs(np.subtract(*runs)).max() < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1, 16, 17, 100])
+def test_engines_agree_at_widths_that_do_and_do_not_fill_registers(width):
+    for additions in ({}, {"cbp": "as_published", "rate": 1e-3}):
+        gaps, _ = both(Method(width=width, **additions), BitFlipping(seed=1, period=700), steps=2_000, every=10)
+        assert gaps.max() < 1e-12
+
+
+def test_fewer_than_five_fast_bits_fit_the_compiled_engine():
+    gaps, _ = both(Method(width=4), BitFlipping(seed=0, bits=10, slow=7, units=30, period=60), steps=150)
+    assert gaps.max() < 1e-12
+
+
+def test_compiled_draws_are_those_of_numpy():
+    key = counter.key(7, 16)
+    words = [int(online_kernel._word(np.uint64(key), n)) for n in (0, 1, 10**12)]
+    assert words == [int(w) for w in counter.words(key, [0, 1, 10**12])]
+
+
+def test_without_a_place_for_machine_code_the_kernel_is_compiled_in_this_process(monkeypatch):
+    asked = []
+
+    def njit(cache=False, **options):
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(online_kernel, "njit", njit)
+    assert online_kernel.compiled(len)("abc") == 3
+    assert asked == [True, False]
