@@ -26,20 +26,6 @@ FRESH_SEEDS = 20_000  # fresh networks are drawn from the run's seed plus this p
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
-# The streams that the chapters share: hard ones, on which plasticity is lost, and one that is too easy to show it.
-STREAMS: dict[str, dict[str, object]] = {
-    "class_split": {"stream": "class_split", "settings": (("per_task", 5),), "source": "patches_jittered", "lr": 0.003},
-    "regrouped": {"stream": "regrouped", "settings": (("groups", 5), ("views", 2)), "source": "patches_jittered"},
-    "easy": {"stream": "class_split", "settings": (("per_task", 5),), "source": "patches"},
-}
-SIZES: dict[str, dict[str, object]] = {
-    "mlp": {"widths": (128,) * 5, "steps": 480},
-    "cnn": {"widths": (16, 32, 32, 64), "steps": 100},
-    "resnet": {"widths": (16, 32), "steps": 50},
-    "vit": {"widths": (32, 64, 2), "steps": 50, "activation": "gelu", "lr": 0.001},
-}
-
-
 @dataclass(frozen=True)
 class Config:
     """One architecture on one stream, `tasks` tasks of `steps` steps, all seeds at once.
@@ -101,13 +87,6 @@ def preset(profile: str, seed: int = 0, **overrides: object) -> Config:
     config = replace(Config(), **(overrides | sizes if profile == "smoke" else sizes | overrides))
     within = {name: tuple(t for t in getattr(config, name) if t <= config.tasks) for name in ("fresh", "diagnosed")}
     return replace(config, **within)
-
-
-def arm(profile: str, seed: int = 0, *, arch: str = "mlp", stream: str = "class_split", **overrides: object) -> Config:
-    """The configuration of one architecture on one of `STREAMS`, in the sizes that chapters share at this profile."""
-    check_choice("architecture", arch, SIZES)
-    check_choice("stream", stream, STREAMS)
-    return preset(profile, seed, **({"arch": arch} | STREAMS[stream] | SIZES[arch] | overrides))
 
 
 def run(config: Config, device: torch.device | str = "cpu", progress: Callable = iter) -> pd.DataFrame:
