@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
 from lop_utils.errors import UsageError
 from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.record import LayerRecord, record
 from lop_utils.metrics.slopes import derivative
 from lop_utils.models.mlp import MLP, MLPConfig
+from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
 from lop_utils.streams.sources import load
 from lop_utils.theory.gaussian import both_strengths
+from lop_utils.training.ensemble import train_ensemble, zero_head
 
 NAME = "frozen_stream"
 _REACH = 6.0  # |mean / sd| of a unit's pre-activations is taken as at most this when its alpha is computed
@@ -91,52 +92,38 @@ def _train_stream(config: Config, activation: str, device: torch.device) -> list
     chosen = torch.cat([torch.arange(source.classes) * 10 + view for view in range(config.views)]).to(device)
     x, patch = source.inputs[chosen].flatten(1), source.targets[chosen]  # (N, inputs), (N,)
     shape = MLPConfig(source.size, config.widths, config.groups, activation=activation)
-    nets = [MLP(shape, seed=seed).to(device) for seed in config.seeds]
-    stacked, _ = stack_module_state(nets)
-    params = {name: nn.Parameter(tensor.detach().clone()) for name, tensor in stacked.items()}
-    optimizer = torch.optim.Adam(params.values(), lr=config.lr)
+    stack = Stack([MLP(shape, seed=seed).to(device) for seed in config.seeds])
+    optimizer = torch.optim.Adam(stack.parameters(), lr=config.lr)
     generators = [torch.Generator().manual_seed(seed) for seed in config.seeds]
-    rows = _measure(config, activation, nets, x, task=0)
+    rows = _measure(config, activation, stack, x, task=0)
     for task in range(1, config.tasks + 1):
         labels = torch.stack([torch.randint(config.groups, (source.classes,), generator=g) for g in generators])
         y = labels.to(device)[:, patch]  # (seeds, N)
-        _train_task(config, nets[0], params, optimizer, x, y, generators)
-        for i, net in enumerate(nets):
-            net.load_state_dict({name: p[i].detach() for name, p in params.items()})
-            hits = (net(x).argmax(1) == y[i]).double().mean()
-            rows.append((config.seeds[i], activation, task, "all", "accuracy", float(hits)))
-        rows += _measure(config, activation, nets, x, task=task)
+        zero_head(stack)
+        train_ensemble(stack, optimizer, _minibatches(config, x, y, generators), steps=config.steps)
+        with torch.no_grad():
+            hits = (stack(x.expand(stack.members, *x.shape)).argmax(-1) == y).double().mean(1)  # (seeds,)
+        rows += [
+            (seed, activation, task, "all", "accuracy", float(h)) for seed, h in zip(config.seeds, hits, strict=True)
+        ]
+        rows += _measure(config, activation, stack, x, task=task)
     return rows
 
 
-def _train_task(
-    config: Config, net: MLP, params: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor,
-    generators: list[torch.Generator],
-) -> None:  # fmt: skip
-    """One task for all seeds at once; `net` only lends its forward pass."""
-    with torch.no_grad():
-        params["head.weight"].zero_()
-        params["head.bias"].zero_()
-
-    def loss(one: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(functional_call(net, one, (inputs,)), targets)
-
-    losses = vmap(loss)
-    for picks in _minibatches(config, len(x), generators):  # (seeds, batch)
-        picks = picks.to(x.device)
-        optimizer.zero_grad()
-        losses(params, x[picks], y.gather(1, picks)).sum().backward()
-        optimizer.step()
-
-
-def _minibatches(config: Config, count: int, generators: list[torch.Generator]) -> Iterator[Tensor]:
+def _minibatches(
+    config: Config, x: Tensor, y: Tensor, generators: list[torch.Generator]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One task's minibatches for all seeds, drawn with replacement: (seeds, batch, inputs) and (seeds, batch)."""
     for _ in range(config.steps):
-        yield torch.stack([torch.randint(count, (config.batch_size,), generator=g) for g in generators])
+        drawn = [torch.randint(len(x), (config.batch_size,), generator=g) for g in generators]
+        picks = torch.stack(drawn).to(x.device)
+        yield x[picks], y.gather(1, picks)
 
 
-def _measure(config: Config, activation: str, nets: list[MLP], x: Tensor, *, task: int) -> list[tuple]:
+def _measure(config: Config, activation: str, stack: Stack, x: Tensor, *, task: int) -> list[tuple]:
     rows = []
-    for seed, net in zip(config.seeds, nets, strict=True):
+    for member, seed in enumerate(config.seeds):
+        net = stack.member(member)
         by_metric: dict[str, list[float]] = {}
         for i, (name, layer) in enumerate(record(net, x).items()):
             for metric, value in _layer(config, activation, net.hidden[i].activation, layer).items():

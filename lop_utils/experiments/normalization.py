@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.experiments import continual
 from lop_utils.experiments.tidy import tidy
-from lop_utils.metrics.spectrum import effective_rank
+from lop_utils.metrics.record import record
+from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
 from lop_utils.models.mlp import MLP
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
@@ -229,7 +230,6 @@ class Meter:
         self._cosines.clear()
 
 
-@torch.no_grad()
 def activity(stack: Stack, images: Tensor) -> dict[str, Tensor]:
     """What the hidden layers of a stack of MLPs do with `images`, in evaluation mode; (layers, members) each.
 
@@ -238,14 +238,12 @@ def activity(stack: Stack, images: Tensor) -> dict[str, Tensor]:
     """
     found: dict[str, list[list[float]]] = {name: [] for name in ("pre_activation_sd", "dead", "effective_rank")}
     for i in range(stack.members):
-        net, h = stack.member(i).eval(), images.flatten(1)
         rows: dict[str, list[float]] = {name: [] for name in found}
-        for layer in net.hidden:
-            z = layer.norm(layer.linear(h))  # (N, units)
-            h = layer.activation(z)
+        for layer in record(stack.member(i), images).values():
+            z, h = layer.pre_activation, layer.activation  # (N, units)
             rows["pre_activation_sd"].append(float(z.std(0).mean()))
             rows["dead"].append(float((z <= 0).all(0).float().mean()))
-            rows["effective_rank"].append(effective_rank(torch.linalg.svdvals(h.double())))
+            rows["effective_rank"].append(RANK_METRICS["effective_rank_singular_raw"](spectrum(h, layer=layer.name)))
         for name, values in rows.items():
             found[name].append(values)
     return {name: torch.tensor(values).T for name, values in found.items()}

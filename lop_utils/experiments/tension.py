@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lop_utils.errors import UsageError, check_choice
-from lop_utils.experiments.tension_data import RANDOM_LABELS, HalvedTasks
+from lop_utils.experiments.tension_data import RANDOM_LABELS, HalvedTasks, accuracy, repeated
 from lop_utils.experiments.tension_settings import SETTINGS, Setting, networks, regularise, rescaled, start_of
 from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.collapse import neural_collapse
@@ -133,7 +133,7 @@ def _train_a(config: Config, data: HalvedTasks, names: Sequence[str]) -> dict[st
             first = runs.index(replace(SETTINGS[name], knob="none", value=0.0, length=1.0)) * len(config.seeds)
             kept[name] = [stack.member(first + i) for i in range(len(config.seeds))]
 
-    x, y = _repeated(data.A[0], len(runs)), data.noisy([setting.noise for setting in runs])
+    x, y = repeated(data.A[0], len(runs)), data.noisy([setting.noise for setting in runs])
     stream = member_batches(x, y, batch_size=config.batch_size, seeds=config.seeds * len(runs))
     steps = max(ends.values())
     train_ensemble(
@@ -148,10 +148,6 @@ def _active(data: HalvedTasks, stack: Stack) -> Tensor:
     return active.expand(stack.members, -1)
 
 
-def _repeated(x: Tensor, times: int) -> Tensor:
-    return x.repeat(times, *[1] * (x.ndim - 1))
-
-
 def _after_a(config: Config, data: HalvedTasks, learned: dict[str, list[MLP]]) -> list[tuple]:
     """Rows of what every network is after task A (fresh ones: at step 0)."""
     rows = []
@@ -159,8 +155,8 @@ def _after_a(config: Config, data: HalvedTasks, learned: dict[str, list[MLP]]) -
         step = 0 if method not in SETTINGS else max(1, round(SETTINGS[method].length * config.steps))
         for i, (seed, net) in enumerate(zip(config.seeds, nets, strict=True)):
             x, y, test_x, test_y = (part[i] for part in data.A)
-            found = [("all", "accuracy", _accuracy(net, x, y, data.classes))]
-            found.append(("all", "test_accuracy", _accuracy(net, test_x, test_y, data.classes)))
+            found = [("all", "accuracy", accuracy(net, x, y, classes=data.classes))]
+            found.append(("all", "test_accuracy", accuracy(net, test_x, test_y, classes=data.classes)))
             norm = torch.cat([p.detach().flatten() for p in net.parameters()]).norm()
             found.append(("all", "weight_norm", float(norm)))
             rows += [(seed, method, step, *row) for row in [*found, *_representation(net, x, y)]]
@@ -199,14 +195,14 @@ def _next(config: Config, data: HalvedTasks, learned: dict[str, list[MLP]], task
     stack = Stack([net for _, _, net, _ in owners])
     zero_head(stack)
     optimizer = torch.optim.Adam(stack.parameters(), lr=config.lr, fused=True)
-    x, y = (_repeated(part, len(learned)) for part in parts[:2])
+    x, y = (repeated(part, len(learned)) for part in parts[:2])
     stream = member_batches(x, y, batch_size=config.batch_size, seeds=config.seeds * len(learned))
     active = _active(data, stack) if task == "B" else None
     outcome = train_ensemble(stack, optimizer, stream, steps=steps, active=active)
     count = data.classes if task == "B" else RANDOM_LABELS
     found = {"online_accuracy": outcome.online_accuracy.tolist(), "accuracy": _accuracies(stack, x, y, count)}
     if task == "B":
-        found["test_accuracy"] = _accuracies(stack, *(_repeated(part, len(learned)) for part in parts[2:]), count)
+        found["test_accuracy"] = _accuracies(stack, *(repeated(part, len(learned)) for part in parts[2:]), count)
     owned = [(k, seed, method) for k, (seed, method, _, _) in enumerate(owners)]
     return rows + [(seed, method, steps, "all", name, v[k]) for k, seed, method in owned for name, v in found.items()]
 
@@ -215,8 +211,3 @@ def _next(config: Config, data: HalvedTasks, learned: dict[str, list[MLP]], task
 def _accuracies(stack: Stack, x: Tensor, y: Tensor, classes: int) -> list[float]:
     """Of every member of a stack, over its first outputs: x (members, N, ...), y (members, N)."""
     return (stack.eval()(x)[..., :classes].argmax(-1) == y).double().mean(1).tolist()
-
-
-@torch.no_grad()
-def _accuracy(net: MLP, x: Tensor, y: Tensor, classes: int) -> float:
-    return float((net(x)[:, :classes].argmax(1) == y).double().mean())

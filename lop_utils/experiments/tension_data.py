@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lop_utils.errors import UsageError
 from lop_utils.streams.sources import Source
@@ -49,6 +49,21 @@ class HalvedTasks:
                 other = torch.randint(self.classes, y.shape, generator=generator)
                 rows.append(torch.where(changed.to(y.device), other.to(y.device), y))
         return torch.stack(rows)
+
+
+def repeated(x: Tensor, times: int) -> Tensor:
+    """Axis 0 (the seeds) `times` times over, for a stack of several settings with the same data.
+
+    >>> repeated(torch.tensor([1, 2]), 2)
+    tensor([1, 2, 1, 2])
+    """
+    return x.repeat(times, *[1] * (x.ndim - 1))
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, x: Tensor, y: Tensor, *, classes: int | None = None) -> float:
+    """Share of right answers of one network on x (N, ...), y (N,), among its first `classes` outputs (None: all)."""
+    return float((net(x)[:, :classes].argmax(1) == y).double().mean())
 
 
 def _tasks(source: Source, samples: int, seed: int) -> list[tuple[Tensor, ...]]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.experiments.tension import RAW
+from lop_utils.experiments.tension_data import accuracy, repeated
 from lop_utils.experiments.tension_settings import SETTINGS, networks, regularise
 from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.record import record
@@ -126,7 +126,7 @@ class _Phases:
         config, stack, kept = self.config, Stack(nets), {}
         optimizer = torch.optim.Adam(stack.parameters(), lr=config.lr, fused=True)
         regularise(optimizer, [setting for setting in self.settings for _ in config.seeds])
-        x, y = (self._repeated(part[:, :images]) for part in (self.x, self.y))
+        x, y = (repeated(part[:, :images], len(self.settings)) for part in (self.x, self.y))
         seeds = config.seeds * len(self.settings)
         stream = member_batches(x, y, batch_size=config.batch_size, seeds=seeds)
 
@@ -137,9 +137,6 @@ class _Phases:
         train_ensemble(stack, optimizer, stream, steps=max(ends), probe=keep, probe_at=ends)
         return [kept[end] for end in ends]
 
-    def _repeated(self, x: Tensor) -> Tensor:
-        return x.repeat(len(self.settings), *[1] * (x.ndim - 1))
-
     def rows(self, method: str, nets: list[MLP], setting: int) -> list[tuple]:
         """(seed, method, step, layer, metric, value) of the networks of one setting."""
         config, found = self.config, []
@@ -149,12 +146,7 @@ class _Phases:
             net, x, y = nets[setting * len(config.seeds) + i], self.x[i], self.y[i]
             layers = record(net, x[: config.samples]).values()
             ranks = [RANK_METRICS[RAW](spectrum(layer.activation, layer=layer.name)) for layer in layers]
-            values = {"test_accuracy": _accuracy(net, x[config.samples :], y[config.samples :])}
-            values |= {"accuracy": _accuracy(net, x[:images], y[:images]), RAW: sum(ranks) / len(ranks)}
+            values = {"test_accuracy": accuracy(net, x[config.samples :], y[config.samples :])}
+            values |= {"accuracy": accuracy(net, x[:images], y[:images]), RAW: sum(ranks) / len(ranks)}
             found += [(seed, method, step, "all", name, value) for name, value in values.items()]
         return found
-
-
-@torch.no_grad()
-def _accuracy(net: MLP, x: Tensor, y: Tensor) -> float:
-    return float((net(x).argmax(1) == y).double().mean())

@@ -273,6 +273,9 @@ def _check(nets: Sequence[nn.Module]) -> None:
         if type(net) is not type(first) or net.config != first.config:
             problem = f"a stack of {type(first).__name__} {first.config} and {type(net).__name__} {net.config}"
             raise UsageError(problem, remedy="give networks of one class and configuration")
+    kinds = {f"{p.dtype} on {p.device}" for net in nets for p in net.parameters()}
+    if len(kinds) > 1:
+        raise UsageError(f"a stack of {' and '.join(sorted(kinds))}", remedy="move all to one dtype and device")
 
 
 def _keep(seen: dict[str, Tensor], path: str) -> Callable:

@@ -147,6 +147,8 @@ def test_tensors_of_a_stack_have_one_more_axis():
 def test_networks_that_differ_are_refused():
     with pytest.raises(UsageError, match="one class and configuration"):
         Stack([_mlp(0), _mlp(0, norm="layer")])
+    with pytest.raises(UsageError, match="one dtype and device"):
+        Stack([_mlp(0), _mlp(1).double()])
     with pytest.raises(UsageError, match="at least one"):
         Stack([])
     with pytest.raises(UsageError, match="one seed a member"):
