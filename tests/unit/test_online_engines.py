@@ -56,14 +56,19 @@ def test_engines_agree_to_rounding_over_ten_thousand_steps(convention, activatio
     stream = BitFlipping(seed=9, period=1_000, convention=convention)
     additions = {"cbp": convention, "rate": 1e-3} if continual else {}
     for_all = Method(width=7, activation=activation, **additions)
-    states = [initial(for_all, stream, seed=4) for _ in "ab"]
-    runs = [
+    states = [initial(for_all, stream, seed=4) for _ in "abcd"]
+    for number, state in enumerate(states[2:]):  # torch again, from weights that differ in the last bit
+        up = np.random.default_rng(number).choice([-np.inf, np.inf], size=state.w.shape)
+        state.w[:] = np.nextafter(state.w, up)
+    tanh = activation == "tanh" and not continual
+    engines = ("compiled", "torch", *(("torch", "torch") if tanh else ()))
+    compiled, plain, *nudged = [
         [w.loss for w in learn(for_all, stream, state, steps=10_000, every=1, seed=4, engine=engine)]
-        for state, engine in zip(states, ("compiled", "torch"), strict=True)
+        for state, engine in zip(states, engines, strict=False)
     ]
-    # tanh under plain SGD amplifies rounding: 1.0e-11 was measured after 9,200 steps; everything else stays below 1e-12
-    limit = 5e-11 if activation == "tanh" and not continual else 1e-12
-    assert np.abs(np.subtract(*runs)).max() < limit
+    # tanh under plain SGD amplifies the last bit itself, to 1.5e-11 in the torch loop: one ulp at each step does more
+    own = max((float(np.abs(np.subtract(plain, run)).max()) for run in nudged), default=0.0)
+    assert np.abs(np.subtract(compiled, plain)).max() < max(1e-12, 10 * own)
 
 
 @pytest.mark.slow
