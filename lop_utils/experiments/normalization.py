@@ -30,10 +30,11 @@ NAME = "normalization"
 
 @dataclass(frozen=True)
 class Arm:
-    """A normalisation; `rescaled`: weights get their first length back at the start of each task."""
+    """A normalisation, with gain and shift or without; `rescaled`: weights get their first length back at each task."""
 
     norm: str
     rescaled: bool = False
+    affine: bool = True
 
 
 ARMS = {
@@ -43,6 +44,8 @@ ARMS = {
     "none rescaled": Arm("none", rescaled=True),
     "batch rescaled": Arm("batch", rescaled=True),
     "layer rescaled": Arm("layer", rescaled=True),
+    "batch without affine": Arm("batch", affine=False),
+    "layer without affine": Arm("layer", affine=False),
 }
 
 
@@ -99,7 +102,7 @@ def _train(config: Config, name: str, device: torch.device) -> list[tuple]:
     arm, meters = ARMS[name], []
     stream = continual.Config(
         source=config.source, settings=(("groups", 5), ("views", config.views)), widths=config.widths, norm=arm.norm,
-        lr=config.lr, tasks=config.tasks, steps=config.steps, measured=config.tasks, fresh=(), seeds=config.seeds,
+        affine=arm.affine, lr=config.lr, tasks=config.tasks, steps=config.steps, measured=config.tasks, fresh=(), seeds=config.seeds,
     )  # fmt: skip
     source = load(config.source, device)
     images = make_stream("regrouped", source, groups=5, views=config.views, seed=0).task(0).inputs  # always the same

@@ -236,8 +236,22 @@ def _with_masks(module: nn.Module) -> nn.Module:
     return module
 
 
+class _Linear(torch.autograd.Function):
+    """x W^T + b for each member; the weights' gradient comes out in their own layout, so that nothing is copied."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias[:, None], x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return g @ weight if ctx.needs_input_grad[0] else None, g.mT @ x, g.sum(1)
+
+
 def _linear(x: Tensor, tensors: Mapping[str, Tensor], path: str) -> Tensor:
-    return torch.baddbmm(tensors[f"{path}.bias"][:, None], x, tensors[f"{path}.weight"].mT)
+    return _Linear.apply(x, tensors[f"{path}.weight"], tensors[f"{path}.bias"])
 
 
 def _norm(z: Tensor, module: nn.Module, tensors: Mapping[str, Tensor], path: str) -> Tensor:
