@@ -32,7 +32,7 @@ class Config:
     batch_size: int = 100
     steps: int = 100
     tasks: int = 24
-    tuning_tasks: int = 16
+    tuning_tasks: int = 10
     late: int = 4
     tuning_seeds: tuple[int, ...] = (100, 101)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)

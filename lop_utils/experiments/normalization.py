@@ -102,7 +102,8 @@ def _train(config: Config, name: str, device: torch.device) -> list[tuple]:
     arm, meters = ARMS[name], []
     stream = continual.Config(
         source=config.source, settings=(("groups", 5), ("views", config.views)), widths=config.widths, norm=arm.norm,
-        affine=arm.affine, lr=config.lr, tasks=config.tasks, steps=config.steps, measured=config.tasks, fresh=(), seeds=config.seeds,
+        affine=arm.affine, lr=config.lr, tasks=config.tasks, steps=config.steps, measured=config.tasks, fresh=(),
+        seeds=config.seeds,
     )  # fmt: skip
     source = load(config.source, device)
     images = make_stream("regrouped", source, groups=5, views=config.views, seed=0).task(0).inputs  # always the same

@@ -7,7 +7,7 @@ linear-threshold units. Within a period only 2^fast inputs occur: `Segment` list
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from lop_utils.streams import counter
 
 CONVENTIONS = ("as_published", "as_coded", "dohare")
 _START, _FLIPS, _FAST, _TARGET, _REDRAWN = range(5)  # purposes of the random streams; the learner's begin at 16
+_BLOCK = 512  # periods whose slow bits are worked out at once
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,7 @@ class BitFlipping:
 
     def slow_bits(self, period: int) -> NDArray[np.float64]:
         """The slow bits (slow,) in a period, counted from 0."""
-        bits = counter.integers(counter.key(self.seed, _START), np.arange(self.slow), 2)
-        if self.convention == "dohare":
-            if period:
-                draws = period * self.slow + np.arange(self.slow)
-                bits = counter.integers(counter.key(self.seed, _REDRAWN), draws, 2)
-        elif period:
-            flips = counter.integers(counter.key(self.seed, _FLIPS), np.arange(1, period + 1), self.slow)
-            bits = (bits + np.bincount(flips, minlength=self.slow)) % 2
-        return bits.astype(np.float64)
+        return _slow_table(self, period // _BLOCK)[period % _BLOCK].copy()
 
     def segment(self, step: int) -> Segment:
         """The period that `step` belongs to."""
@@ -178,3 +171,21 @@ class BitFlipping:
         places = np.sort(counter.integers(counter.key(self.seed, 8 + seed), np.arange(size), steps))
         rows = [(self.inputs(t, t + 1), self.targets(t, t + 1)) for t in places.tolist()]
         return np.concatenate([x for x, _ in rows]), np.concatenate([y for _, y in rows])
+
+
+@lru_cache(maxsize=64)
+def _slow_table(stream: BitFlipping, block: int) -> NDArray[np.float64]:
+    """The slow bits of _BLOCK periods from block * _BLOCK on, (_BLOCK, slow)."""
+    slow, first = stream.slow, block * _BLOCK
+    start = counter.integers(counter.key(stream.seed, _START), np.arange(slow), 2)
+    if stream.convention == "dohare":
+        draws = np.arange(first * slow, (first + _BLOCK) * slow)
+        bits = counter.integers(counter.key(stream.seed, _REDRAWN), draws, 2).reshape(_BLOCK, slow)
+        bits[: int(block == 0)] = start
+    else:
+        flips = counter.integers(counter.key(stream.seed, _FLIPS), np.arange(1, first + _BLOCK), slow)
+        before, now = flips[: max(first - 1, 0)], flips[max(first - 1, 0) :]
+        flipped = np.zeros((_BLOCK, slow), dtype=np.int64)
+        flipped[np.arange(_BLOCK - len(now), _BLOCK), now] = 1  # in period 0 no bit has flipped
+        bits = (start + np.bincount(before, minlength=slow) + flipped.cumsum(0)) % 2
+    return bits.astype(np.float64)

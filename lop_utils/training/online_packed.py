@@ -15,15 +15,18 @@ from lop_utils.training.online import Method, State, Window
 from lop_utils.training.online_kernel import FAST, _word, aligned, compiled
 
 LANES = 16  # runs; two registers full, which is also what makes the compiler use them
-X, TARGET, OUTPUT, STEP, COUNT, BIAS, HEAD = 0, 5, 6, 7, 8, 9, 10  # rows of LANES numbers before those of the units
+X, TARGET, OUTPUT, STEP, COUNT, BIAS, TOTAL, HEAD = 0, 5, 6, 7, 8, 9, 10, 11  # rows of LANES numbers before the units
 
 
 @compiled
-def _advance(units, lanes, m, tables, keys, shift, first, losses, lr, slope):
-    """Train all runs on steps first, ...; m: HEAD rows of `lanes` numbers, then s, v, h and five bits of each unit."""
+def _advance(units, lanes, m, tables, keys, shift, first, steps, lr, slope):
+    """Train all runs on `steps` steps from first on and add up their losses in row TOTAL.
+
+    m: HEAD rows of `lanes` numbers, then s, v, h and five bits of each unit.
+    """
     U, R = len(units), len(lanes)
     S, V, H, F, N = HEAD * R, (HEAD + U) * R, (HEAD + 2 * U) * R, (HEAD + 3 * U) * R, U * R
-    for index in range(losses.shape[0]):
+    for index in range(steps):
         for r in range(R):
             q = np.int64(_word(keys[r], first + index) >> shift)
             m[X + r], m[X + R + r] = np.float64(q & 1), np.float64((q >> 1) & 1)
@@ -42,7 +45,7 @@ def _advance(units, lanes, m, tables, keys, shift, first, losses, lr, slope):
                 m[OUTPUT * R + r] += m[V + j] * h
         for r in range(R):
             error = m[OUTPUT * R + r] - m[TARGET * R + r]
-            losses[index, r] = error * error
+            m[TOTAL * R + r] += error * error
             m[STEP * R + r] = 2.0 * lr * error
             m[BIAS * R + r] -= 2.0 * lr * error
         for u in range(U):
@@ -79,8 +82,7 @@ def learn_together(
     totals, size = np.zeros(len(states)), 0
     while step < steps:
         stop = min(steps, (step // every + 1) * every, (step // stream.period + 1) * stream.period)
-        losses = packed(states, stop)
-        totals, size, step = totals + losses.sum(0), size + stop - step, stop
+        totals, size, step = totals + packed(states, stop), size + stop - step, stop
         if step % every == 0 or step == steps:
             yield tuple(Window(step, size, float(total) / size) for total in totals)
             totals, size = np.zeros(len(states)), 0
@@ -117,13 +119,15 @@ class _Packed:
             self.rows[COUNT, r], self.rows[BIAS, r] = segment.slow.sum() + 1, state.c[0]
             units[0, :, r], units[1, :, r] = state.b + segment.slow @ state.w[:first], state.v
             units[3 : 3 + fast, :, r] = state.w[first:]
-        before, losses = units[0].copy(), np.empty((stop - step, LANES))
+        before = units[0].copy()
+        self.rows[TOTAL] = 0.0
         lanes = (0,) * width, (0,) * LANES
-        _advance(*lanes, self.block, tables, self.keys, self.shift, step, losses, self.method.lr, self.method.slope)
+        rule = self.method.lr, self.method.slope
+        _advance(*lanes, self.block, tables, self.keys, self.shift, step, stop - step, *rule)
         for r, (slow, state) in enumerate(zip(slows, states, strict=True)):
             moved = (units[0, :, r] - before[:, r]) / self.rows[COUNT, r]
             state.w[: len(slow)] += slow[:, None] * moved
             state.w[len(slow) :] = units[3 : 3 + fast, :, r]
             state.b += moved
             state.v[:], state.c[0], state.step = units[1, :, r], self.rows[BIAS, r], stop
-        return losses[:, : len(states)]
+        return self.rows[TOTAL, : len(states)].copy()

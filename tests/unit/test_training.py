@@ -115,6 +115,30 @@ def test_zero_decay_is_one_noisy_step_and_the_state_resumes():
         assert torch.equal(a, b)
 
 
+def test_a_grid_of_noises_in_one_stack_is_every_cell_run_alone():
+    cells = [(0.1, 1.0), (0.0, 1.0), (0.3, 0.0), (0.2, 0.5)]
+    sigmas, decays = zip(*cells, strict=True)
+    gradients = torch.randn(4, 4, 6, 5, generator=torch.Generator().manual_seed(0))  # (steps, members, ...)
+
+    def moves(gradients, **settings):
+        p = nn.Parameter(torch.zeros_like(gradients[0]))
+        optimizer = torch.optim.SGD([p], lr=1.0)
+        GradientNoise(optimizer, **settings)
+        for gradient in gradients:
+            p.grad = gradient.clone()
+            optimizer.step()
+        return p.detach()
+
+    together = moves(gradients, sigma=sigmas, decay=decays, seed=[7, 8, 9, 7], stacked=True)
+    for i, ((sigma, decay), seed) in enumerate(zip(cells, (7, 8, 9, 7), strict=True)):
+        alone = moves(gradients[:, i : i + 1], sigma=sigma, decay=decay, seed=seed, stacked=True)
+        assert torch.equal(together[i], alone[0])
+        torch.testing.assert_close(moves(gradients[:, i], sigma=sigma, decay=decay, seed=seed), alone[0])
+    assert torch.equal(together[1], moves(gradients[:, 1], sigma=0.0, seed=0))
+    with pytest.raises(UsageError, match="2 settings for 4 members"):
+        moves(gradients, sigma=[0.1, 0.2], seed=0, stacked=True)
+
+
 @pytest.mark.parametrize(("bad", "text"), [({"sigma": -1}, "sigma -1"), ({"sigma": 1, "decay": 2}, "decay 2")])
 def test_bad_noise_is_named(bad, text):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
