@@ -23,4 +23,34 @@
       },
     };
   });
+
+  // What the theme leaves unsaid to those who do not see the page or use no mouse.
+  var repairs = [
+    ["summary[aria-label]", function (e) { e.removeAttribute("aria-label"); }],  // its own words say more
+    [".search-button-field, .theme-switch-button", function (e) { e.setAttribute("aria-label", e.textContent.trim() || e.ariaLabel); }],
+    [".citation-list[role=list]", function (e) { e.removeAttribute("role"); }],  // its entries are no list items
+    [".noUi-handle:not([aria-label])", function (e) {
+      var label = e.closest(".widget-inline-hbox").querySelector(".widget-label");
+      e.setAttribute("aria-label", (label && label.textContent.trim()) || "value");
+    }],
+    [".jupyter-button:not([aria-label])", function (e) {
+      var icon = e.querySelector("i");
+      if (icon && !e.textContent.trim()) e.setAttribute("aria-label", icon.className.replace(/.*fa-/, "").trim());
+    }],
+    ["div.cell_output, div.cell_output div, div.pst-scrollable-table-container, .table-wrapper, table.indextable, pre, mjx-container, div.math, div.highlight", function (e) {
+      var hidden = /(auto|scroll)/.test(getComputedStyle(e).overflowX + getComputedStyle(e).overflowY);
+      if (hidden && (e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)) e.tabIndex = 0;  // keys can scroll it
+    }],
+  ];
+  function repair() {
+    repairs.forEach(function (pair) { document.querySelectorAll(pair[0]).forEach(pair[1]); });
+  }
+  window.addEventListener("load", function () {
+    repair();
+    if (window.MathJax && window.MathJax.startup) window.MathJax.startup.promise.then(repair);
+    var due = 0;
+    new MutationObserver(function () { clearTimeout(due); due = setTimeout(repair, 100); })
+      .observe(document.querySelector("article") || document.body, { childList: true, subtree: true });
+    window.addEventListener("resize", repair);
+  });
 })();

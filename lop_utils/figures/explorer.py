@@ -3,16 +3,48 @@
 import base64
 import html
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
+from IPython.display import HTML
 from matplotlib.figure import Figure
 from PIL import Image
 
 from lop_utils.errors import UsageError
+
+_FRAMES = """<div class="lop-explorable" role="group" aria-label="{name}" data-labels="{labels}">
+<div class="lop-controls"><button type="button" aria-label="play">&#9654;</button>
+<label>{name} <input type="range" min="0" max="{last}" step="1" value="{start}" aria-valuetext="{label}"></label>
+<output>{label}</output></div>
+{pictures}
+</div><script>{script}</script>"""
+# finds the explorables that are not wired yet, so that it may stand on a page more than once
+_SCRIPT = """document.querySelectorAll('.lop-explorable:not([data-wired])').forEach(box => {
+  box.dataset.wired = '1';
+  const labels = JSON.parse(box.dataset.labels), pictures = box.querySelectorAll('img');
+  const slider = box.querySelector('input'), button = box.querySelector('button'), shown = box.querySelector('output');
+  let timer = null;
+  const show = () => {
+    pictures.forEach((picture, i) => { picture.hidden = i !== +slider.value; });
+    shown.textContent = labels[slider.value];
+    slider.setAttribute('aria-valuetext', labels[slider.value]);
+  };
+  const stop = () => { clearInterval(timer); timer = null; button.textContent = '\u25b6'; button.ariaLabel = 'play'; };
+  const step = () => { if (slider.value === slider.max) stop(); else { slider.stepUp(); show(); } };
+  slider.addEventListener('input', () => { stop(); show(); });
+  button.addEventListener('click', () => {
+    if (timer) { stop(); return; }
+    if (slider.value === slider.max) slider.value = 0;
+    show();
+    timer = setInterval(step, 600);
+    button.textContent = '\u23f8';
+    button.ariaLabel = 'pause';
+  });
+});"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +56,7 @@ class Explorable:
     the figure for print.
 
     >>> figure = Explorable(lambda n: plt.figure(figsize=(1, 1)), parameter="n", values=[1, 2], alt="nothing")
-    >>> len(figure.frames().children[1].children)
+    >>> figure.frames().data.count("<img ")
     2
     """
 
@@ -43,29 +75,22 @@ class Explorable:
         if not self.alt.strip():
             raise UsageError(f"explorable of {self.parameter!r} has no alt text", remedy="say in words what changes")
 
-    def frames(self) -> widgets.VBox:
-        """A slider and a play button over precomputed images, linked in the browser: no kernel, no network."""
+    def frames(self) -> HTML:
+        """A slider and a play button over precomputed pictures: plain HTML that needs no kernel and no network."""
         labels = [self.fmt.format(value) for value in self.values]
-        images = [self._image(value, label) for value, label in zip(self.values, labels, strict=True)]
-        stack = widgets.Stack(images, selected_index=self.start)
-        slider = widgets.SelectionSlider(
-            options=[(label, i) for i, label in enumerate(labels)],
-            index=self.start,
-            description=self.parameter,
-            continuous_update=True,
-            layout=widgets.Layout(width="min(26em, 90%)"),
-            style={"description_width": "initial"},
+        pictures = [self._image(value, label) for value, label in zip(self.values, labels, strict=True)]
+        shown = [picture if i == self.start else _hidden(picture) for i, picture in enumerate(pictures)]
+        name = html.escape(self.parameter, quote=True)
+        text = _FRAMES.format(
+            name=name,
+            last=len(labels) - 1,
+            start=self.start,
+            label=html.escape(labels[self.start], quote=True),
+            labels=html.escape(json.dumps(labels), quote=True),
+            pictures="".join(shown),
+            script=_SCRIPT,
         )
-        play = widgets.Play(min=0, max=len(labels) - 1, value=self.start, interval=600, show_repeat=False)
-        links = [
-            widgets.jslink((slider, "index"), (stack, "selected_index")),
-            widgets.jslink((play, "value"), (slider, "index")),
-        ]
-        controls = widgets.HBox([play, slider], layout=widgets.Layout(flex_flow="row wrap"))
-        box = widgets.VBox([controls, stack])
-        box.add_class("lop-explorable")
-        box.links = links  # keep them alive as long as the box
-        return box
+        return HTML(text)
 
     def live(self) -> widgets.VBox:
         """The same figure, drawn anew by the running kernel at every move of the slider.
@@ -78,7 +103,7 @@ class Explorable:
         picture = widgets.HTML()
 
         def show(_: object = None) -> None:
-            picture.value = self._image(slider.value, self.fmt.format(slider.value)).value
+            picture.value = self._image(slider.value, self.fmt.format(slider.value))
 
         slider.observe(show, names="value")
         show()
@@ -88,13 +113,17 @@ class Explorable:
         """The figure at its starting value."""
         return self.draw(self.values[self.start])
 
-    def _image(self, value: Any, label: str) -> widgets.HTML:
+    def _image(self, value: Any, label: str) -> str:
         figure, buffer = self.draw(value), io.BytesIO()
         figure.savefig(buffer, format="png", dpi=self.dpi, metadata={"Software": None})
         plt.close(figure)
         alt = html.escape(f"{self.parameter} = {label}: {self.alt}", quote=True)
         source = base64.b64encode(_small_png(buffer.getvalue())).decode()
-        return widgets.HTML(f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{source}">')
+        return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{source}">'
+
+
+def _hidden(image: str) -> str:
+    return image.replace("<img ", "<img hidden ", 1)
 
 
 def _small_png(data: bytes, *, colours: int = 96) -> bytes:

@@ -25,6 +25,10 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: fetch one, list all.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 WELL, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+RepositoryOption = Annotated[
+    str, typer.Option(envvar="LOP_REPOSITORY", help="Public address, https://github.com/OWNER/NAME.")
+]
+RefOption = Annotated[str, typer.Option(envvar="LOP_REF", help="Tag or branch that is installed and edited.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Size of the experiments: smoke, laptop or paper.")]
 
 
@@ -101,12 +105,16 @@ def _assignment(text: str) -> tuple[str, object]:
 
 @app.command()
 @_exits
-def build(profile: ProfileOption = "laptop") -> int:
-    """Build the site from the executed chapters, in _site; warnings are errors."""
+def build(profile: ProfileOption = "laptop", repository: RepositoryOption = "", ref: RefOption = "main") -> int:
+    """Build the site from the executed chapters, in _site; warnings are errors.
+
+    With --repository its pages have buttons that open them on Colab and Binder, report an issue and edit the page.
+    """
     from lop_utils.kit import site
+    from lop_utils.kit.launch import Source
 
     try:
-        index = site.build(profile, say=_say)
+        index = site.build(profile, say=_say, source=Source(repository, ref) if repository else None)
     except site.BuildError as error:
         _say("error: the site was not built:", error=True)
         for problem in error.args:
@@ -136,6 +144,21 @@ def check(
         _say(f"{len(found.problems)} problem{'s' if len(found.problems) > 1 else ''}", error=True)
         return FAILED
     _say(f"recorded in {checks.reference(profile)}" if record else "all well")
+    return WELL
+
+
+@app.command()
+@_exits
+def launch(
+    folder: Annotated[Path, typer.Argument(help="An empty folder, or one that an earlier call wrote.")],
+    repository: RepositoryOption = "",
+    ref: RefOption = "main",
+) -> int:
+    """Write the branch that Colab and Binder open: chapters that install the package, and Binder's environment."""
+    from lop_utils.kit.launch import BRANCH, Source, write
+
+    written = write(folder, Source(repository, ref))
+    _say(f"{len(written)} files in {folder}: push them as the branch {BRANCH} of {repository}")
     return WELL
 
 

@@ -15,7 +15,8 @@ import yaml
 
 from lop_utils import profiles
 from lop_utils.errors import UsageError
-from lop_utils.kit import stamps
+from lop_utils.kit import launch, stamps
+from lop_utils.kit.launch import Source
 from lop_utils.kit.pages import Page, check_stripped, pages, read, root
 
 CONFIG = "_config.yml"
@@ -24,6 +25,7 @@ _PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL|Exception|Error)\b")
 _FAREWELL = re.compile(
     r"$|=+$|Finished generating|Your book's HTML|You can look|Or paste|The HTML pages|.*_build/stage/_build/html"
 )
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -31,16 +33,17 @@ class BuildError(Exception):
     """The site could not be built; the arguments are the problems, a line each."""
 
 
-def build(profile: str, *, say: Callable[[str], None]) -> Path:
+def build(profile: str, *, say: Callable[[str], None], source: Source | None = None) -> Path:
     """Build the site from the chapters executed under `profile`; the path of its first page.
 
-    An earlier site stays as it is until the new one is complete. `say` is given each line of progress. Raises
-    `UsageError` for a chapter that is not executed or has outputs, `BuildError` if there is any warning.
+    With a `source` its pages have buttons for Colab, Binder, issues and edits, see `kit.launch`. An earlier site stays
+    as it is until the new one is complete. `say` is given each line of progress. Raises `UsageError` for a chapter that
+    is not executed or has outputs, `BuildError` if there is any warning or a button leads nowhere.
     """
     profiles.check(profile)
     check_jupyter_book()
     home, found = root(), pages()
-    stage = stage_book(profile, say=say)
+    stage = stage_book(profile, say=say, source=source)
     say(f"building {len(found)} pages in {stage}")
     problems = _run([sys.executable, "-c", _BUILD, "build", str(stage), "-W", "-n", "--keep-going"], say)
     html = stage / "_build" / "html"
@@ -49,6 +52,8 @@ def build(profile: str, *, say: Callable[[str], None]) -> Path:
         missing.append("index.html was not built")
     if problems or missing:
         raise BuildError(*problems, *missing)
+    if source is not None and (broken := _wire(html, source)):
+        raise BuildError(*(f"broken link: {link}" for link in broken))
     _swap(html, home / "_site")
     return home / "_site" / "index.html"
 
@@ -64,7 +69,18 @@ def check_jupyter_book() -> None:
         raise UsageError(f"jupyter-book {version} cannot build this book, which needs version 1", remedy=remedy)
 
 
-def stage_book(profile: str, *, say: Callable[[str], None]) -> Path:
+def _wire(html: Path, source: Source) -> list[str]:
+    """Point the edit links to the source; the launch and edit links that would lead nowhere."""
+    for page in html.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(launch.point_edits(text, source), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        launch.write(tree, source)
+        return launch.broken_links(html, tree, source)
+
+
+def stage_book(profile: str, *, say: Callable[[str], None], source: Source | None = None) -> Path:
     """A fresh copy of the book in `_build/stage`, executed chapters in place of their sources, execution off."""
     home = root()
     stage = home / "_build" / "stage"
@@ -72,7 +88,7 @@ def stage_book(profile: str, *, say: Callable[[str], None]) -> Path:
     contents = {page: staged(page, profile, say=say) for page in chapters}
     shutil.rmtree(stage, ignore_errors=True)  # a build over an old one hides warnings
     stage.mkdir(parents=True)
-    (stage / CONFIG).write_text(_config(home), encoding="utf-8")
+    (stage / CONFIG).write_text(_config(home, source), encoding="utf-8")
     shutil.copy(home / "_toc.yml", stage)
     ignored = shutil.ignore_patterns("*.ipynb", ".*", "__pycache__")
     for folder in sorted({Path(page.document).parts[0] for page in pages() if len(Path(page.document).parts) > 1}):
@@ -86,12 +102,14 @@ def stage_book(profile: str, *, say: Callable[[str], None]) -> Path:
     return stage
 
 
-def _config(home: Path) -> str:
+def _config(home: Path, source: Source | None) -> str:
     try:
         config = yaml.safe_load((home / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{home} has no {CONFIG}", remedy="restore it from git") from None
     config["execute"] = {**config.get("execute", {}), "execute_notebooks": "off"}
+    if source is not None:
+        config = launch.with_buttons(config, source)
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
 
 
@@ -112,10 +130,19 @@ def staged(page: Page, profile: str, *, say: Callable[[str], None]) -> nbformat.
     stale = stamps.why_stale(page, profile)
     if stale:
         say(f"note: the results of {page.name} are not up to date: {stale}; {remedy}")
+    if not any(_shows_widget(cell) for cell in result.cells):
+        result.metadata.pop("widgets", None)  # else the page would load the widget manager, a megabyte, for nothing
     for cell in result.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):  # for the run, not for the reader
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
     return result
+
+
+def _shows_widget(cell: nbformat.NotebookNode) -> bool:
+    """Whether a widget of the cell reaches the page."""
+    if {"remove-output", "remove-cell"} & set(cell.metadata.get("tags", [])):
+        return False
+    return any(_WIDGET in output.get("data", {}) for output in cell.get("outputs", []))
 
 
 def _run(command: list[str], say: Callable[[str], None]) -> list[str]:

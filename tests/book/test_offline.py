@@ -2,6 +2,7 @@
 
 import pytest
 import tiny_book
+from accessibility import dead_anchors, structure, violations, weight
 from browser_tools import audit, programs
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -53,6 +54,24 @@ def test_the_play_button_moves_the_slider(site, browser):
     assert browser.errors() == []
 
 
+VISIBLE = "return [...document.querySelectorAll('.lop-explorable img')].findIndex(i => i.offsetParent)"
+
+
+def test_an_explorable_follows_the_keys_and_plays_to_its_end_without_a_kernel(site, browser):
+    browser.load(site / "book/notebook.html")
+    slider = browser.wait(lambda: browser.all(".lop-explorable input"))[0]
+    assert browser.js(VISIBLE) == 0
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert browser.js(VISIBLE) == 1
+    assert slider.get_attribute("aria-valuetext") == browser.all(".lop-explorable output")[0].text == "2"
+    button = browser.all(".lop-explorable button")[0]
+    button.click()
+    assert button.get_attribute("aria-label") == "pause"
+    browser.wait(lambda: browser.js(VISIBLE) == 2)
+    browser.wait(lambda: button.get_attribute("aria-label") == "play")
+    assert browser.errors() == []
+
+
 def test_a_figure_lies_on_a_light_card_in_the_dark_theme(site, browser):
     browser.load(site / "book/notebook.html")
     assert browser.switch_theme("dark")
@@ -82,3 +101,30 @@ def test_stripped_notebooks_do_not_pass_as_executed_ones(tmp_path):
     config = folder / "_config.yml"
     config.write_text(config.read_text().replace("execute_notebooks: auto", 'execute_notebooks: "off"'))
     assert tiny_book.build(folder, "-W", "-n", "--keep-going").returncode != 0
+
+
+def test_the_checks_of_accessibility_see_what_is_wrong_with_a_bad_page(tmp_path, browser):
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<html><head><title>x</title></head><body><article><h1>a</h1><h3>b</h3><h1>c</h1><img src='data:,x'>"
+        "<button></button><p style='color: #999; background: #fff'>pale</p><a href='#gone'>gone</a>"
+        "<a href='bad.html#gone'>gone too</a></article></body></html>"
+    )
+    assert structure(bad) == [
+        "the page names no language",
+        "2 headings of the first rank",
+        "a heading of rank 3 follows one of rank 1",
+        "image without a text: data:,x",
+    ]
+    assert dead_anchors(bad, {}) == ["no such place: #gone", "no such place: bad.html#gone"]
+    assert weight(bad) < 1000
+    browser.driver.get(bad.as_uri())
+    rules = {line.split(" ")[0] for line in violations(browser)}
+    assert {"button-name", "color-contrast", "image-alt", "html-has-lang"} <= rules
+
+
+def test_axe_finds_nothing_serious_on_a_page_of_every_kind(site, browser):
+    for page in ("book/intro", "book/maths", "book/notebook", "book/references", "genindex", "search"):
+        browser.load(site / f"{page}.html")
+        browser.wait(lambda: not browser.all(".noUi-handle:not([aria-label])"))
+        assert violations(browser) == [], page

@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from statistics import median
 
 import pytest
+from accessibility import dead_anchors, structure, violations, weight
 from browser_tools import audit
 from tiny_book import ROOT
 
@@ -23,3 +25,57 @@ def test_the_start_page_leads_to_the_introduction(browser):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_works_offline_on_a_desktop_and_on_a_phone(browser, page):
     assert audit(browser, SITE / page) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_finds_nothing_serious_on_any_page_in_either_theme(browser, page):
+    browser.load(SITE / page)
+    for theme in ("light", "dark"):
+        assert browser.switch_theme(theme)
+        assert violations(browser) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_language_and_image_texts_are_in_order_on_every_page(page):
+    assert structure(SITE / page) == []
+
+
+def test_every_link_inside_the_book_leads_to_a_place_that_exists():
+    ids: dict[Path, set[str]] = {}
+    assert [(page, link) for page in PAGES for link in dead_anchors(SITE / page, ids)] == []
+
+
+def test_pages_are_light():
+    """Compressed as sent: at most 1.8 MB in the median (1.3 are MathJax and the theme's icons) and 4 MB in all."""
+    weights = {page: weight(SITE / page) for page in PAGES}
+    if not weights:
+        pytest.skip("no site has been built yet: make book")
+    print("\n".join(f"{size / 1e6:5.2f} MB  {page}" for page, size in sorted(weights.items(), key=lambda x: -x[1])))
+    assert median(weights.values()) < 1.8e6 and max(weights.values()) < 4e6
+
+
+def test_the_search_finds_duplicate_units(browser):
+    if not PAGES:
+        pytest.skip("no site has been built yet: make book")
+    browser.load(SITE / "search.html")
+    browser.js("location.search = '?q=duplicate+units'")
+    found = browser.wait(lambda: [e.text for e in browser.all("#search-results li a")])
+    assert any("Measuring plasticity" in title for title in found)
+
+
+EXPLORABLES = [page for page in PAGES if "lop-explorable" in (SITE / page).read_text(encoding="utf-8")]
+VISIBLE = "return [...arguments[0].querySelectorAll('img')].findIndex(i => i.offsetParent)"
+
+
+@pytest.mark.parametrize("page", EXPLORABLES)
+def test_every_explorable_shows_another_picture_when_its_slider_moves(browser, page):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.load(SITE / page)
+    for box in browser.all(".lop-explorable"):
+        slider = box.find_element("css selector", "input")
+        before = browser.driver.execute_script(VISIBLE, box)
+        at_end = slider.get_attribute("value") == slider.get_attribute("max")
+        slider.send_keys(Keys.ARROW_LEFT if at_end else Keys.ARROW_RIGHT)
+        after = browser.driver.execute_script(VISIBLE, box)
+        assert before >= 0 and after >= 0 and before != after

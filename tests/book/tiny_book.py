@@ -86,6 +86,12 @@ widgets.jslink((play, "value"), (slider, "value"))
 widgets.VBox([widgets.HBox([play, slider]), stack])
 """
 
+EXPLORABLE = """
+from lop_utils.figures.explorer import Explorable
+
+Explorable(picture, parameter="power", values=[1, 2, 3], alt="a parabola bends").frames()
+"""
+
 SHOWN = """:::{glue:figure} curve
 :name: fig-curve
 :alt: a parabola
@@ -103,6 +109,7 @@ def notebook() -> nbformat.NotebookNode:
         new_code_cell(FIGURE, metadata={"tags": ["remove-output"]}),
         new_markdown_cell(SHOWN),
         new_code_cell(WIDGET),
+        new_code_cell(EXPLORABLE),
         new_code_cell("print('a long line ' * 30)"),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -1,0 +1,131 @@
+"""Launchable copies, the buttons to them, and that no button leads nowhere."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from lop_utils.errors import UsageError
+from lop_utils.kit import launch
+from lop_utils.kit.cli import app
+from lop_utils.kit.launch import Source
+
+SOURCE = Source("https://github.com/someone/book", "v1.0")
+
+
+@pytest.fixture
+def book(make_book):
+    made = make_book({"01_one": ["# Text", "import lop_utils"]})
+    environment = {"name": "x", "dependencies": ["python", {"pip": ["mnist1d", "-e ."]}]}
+    (made.home / "environment.yml").write_text(yaml.safe_dump(environment))
+    return made
+
+
+@pytest.mark.parametrize("url", ["someone/book", "https://gitlab.com/a/b", "https://github.com/a", ""])
+def test_an_address_that_is_none_is_named(url):
+    with pytest.raises(UsageError, match="is not one on GitHub.*OWNER/NAME"):
+        Source(url)
+    with pytest.raises(UsageError, match="no name of a tag"):
+        Source("https://github.com/a/b", "v1; rm")
+
+
+def test_the_tree_holds_every_chapter_with_the_installing_cell_first_and_the_sources_stay_as_they_are(book, tmp_path):
+    written = launch.write(tmp_path / "tree", SOURCE)
+    assert [path.name for path in written] == ["01_one.ipynb", "environment.yml"]
+    copy = nbformat.read(written[0], as_version=4)
+    nbformat.validate(copy)
+    code = [cell for cell in copy.cells if cell.cell_type == "code"]
+    assert code[0].id == "bootstrap" and SOURCE.wanted in code[0].source
+    assert code[1].metadata.tags == ["parameters"]
+    assert "bootstrap" not in [cell.id for cell in book.read("01_one").cells]
+    pip = yaml.safe_load(written[1].read_text())["dependencies"][-1]["pip"]
+    assert pip == ["mnist1d", SOURCE.wanted]
+    (tmp_path / "tree" / "book" / "old.ipynb").write_text("{}")
+    launch.write(tmp_path / "tree", SOURCE)
+    assert not (tmp_path / "tree" / "book" / "old.ipynb").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(book, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="is not empty"):
+        launch.write(tmp_path / "mine", SOURCE)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+def test_the_installing_cell_leaves_torch_alone_and_asks_only_for_what_is_missing(tmp_path):
+    """Run it in a Python where the package and one dependency are absent, with pip replaced by a recorder."""
+    fake = f"""
+import importlib.metadata, importlib.util, json, subprocess
+calls, versions = [], {{"torch": "2.13.0+cpu", "numpy": "2.1", "scipy": "1.0"}}
+def version(name):
+    if name not in versions:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return versions[name]
+importlib.metadata.version = version
+importlib.metadata.requires = lambda name: [
+    "torch>=2.5", "numpy>=2.0", "scipy>=1.14", "mnist1d>=0.0.2", "pytest>=8; extra == 'dev'"
+]
+importlib.util.find_spec = lambda name: None
+subprocess.run = lambda command, check: calls.append(command[4:])
+exec({SOURCE.bootstrap!r})
+print(json.dumps(calls))
+"""
+    done = subprocess.run([sys.executable, "-c", fake], capture_output=True, text=True, check=True)
+    first, second = json.loads(done.stdout)
+    assert first == ["--quiet", "--no-deps", SOURCE.wanted]
+    assert second == ["--quiet", "scipy>=1.14", "mnist1d>=0.0.2", "torch==2.13.0"]
+
+
+def test_where_the_package_is_there_nothing_is_installed():
+    quiet = f"import subprocess; subprocess.run = None; exec({SOURCE.bootstrap!r})"
+    subprocess.run([sys.executable, "-c", quiet], check=True)
+
+
+COLAB = f"{launch.COLAB}/github/someone/book/blob/launch/book/01_one.ipynb"
+BINDER = f"{launch.BINDER}/v2/gh/someone/book/launch?urlpath=lab/tree/book%2F01_one.ipynb"
+EDIT = f"{SOURCE.url}/edit/v1.0/book/01_one.ipynb"
+INTRO = f"{SOURCE.url}/edit/v1.0/book/intro.md"
+
+
+def links_of(book, tmp_path, *links):
+    site = tmp_path / "site" / "book"
+    site.mkdir(parents=True)
+    (site / "intro.html").write_text(f'<a href="{INTRO}">')
+    (site / "01_one.html").write_text("".join(f'<a href="{link}">' for link in links))
+    launch.write(tmp_path / "tree", SOURCE)
+    return launch.broken_links(tmp_path / "site", tmp_path / "tree", SOURCE)
+
+
+def test_links_to_what_is_there_are_sound(book, tmp_path):
+    assert links_of(book, tmp_path, COLAB, BINDER, EDIT) == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        COLAB.replace("01_one", "1_one"),
+        COLAB.replace("launch", "main"),
+        COLAB.replace("someone", "else"),
+        BINDER.replace("01_one", "02_two"),
+        BINDER.replace("/launch?", "/main?"),
+        EDIT.replace("book/01_one", "01_one"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_named(book, tmp_path, broken):
+    found = links_of(book, tmp_path, COLAB, BINDER, EDIT, broken)
+    assert len(found) == 1 and found[0].startswith("01_one.html: ")
+
+
+def test_a_chapter_without_buttons_is_named(book, tmp_path):
+    assert links_of(book, tmp_path, EDIT) == ["01_one.html: 0 launch and 1 edit links"]
+
+
+def test_the_command_writes_the_branch_and_says_what_to_do_with_it(book, tmp_path):
+    done = CliRunner().invoke(app, ["launch", str(tmp_path / "t"), "--repository", SOURCE.repository])
+    assert done.exit_code == 0 and "push them as the branch launch" in done.output
+    assert CliRunner().invoke(app, ["launch", str(tmp_path / "u")]).exit_code == 2
