@@ -27,7 +27,7 @@ def book(make_book):
 
 @pytest.mark.parametrize("url", ["someone/book", "https://gitlab.com/a/b", "https://github.com/a", ""])
 def test_an_address_that_is_none_is_named(url):
-    with pytest.raises(UsageError, match="is not one on GitHub.*OWNER/NAME"):
+    with pytest.raises(UsageError, match=r"is not one on GitHub.*OWNER/NAME"):
         Source(url)
     with pytest.raises(UsageError, match="no name of a tag"):
         Source("https://github.com/a/b", "v1; rm")
