@@ -67,13 +67,23 @@ def fetch(
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"experiment name {name!r} is not a name", remedy="use lower-case letters, digits, - and _")
-    device = torch.device(device)
-    key = digest([name, config, device.type])[:32]
-    path = results_root() / "store" / name / f"{key}.parquet"
-    version = _version(modules)
+    device, version = torch.device(device), _version(modules)
+    path = place(name, config, device)
     with alone(path):
-        stored = _load(path, key, version)
+        stored = _load(path, path.stem, version)
         return stored if stored is not None else _computed(name, config, compute, device, path, version)
+
+
+def place(name: str, config: object, device: torch.device | str) -> Path:
+    """Where the result of `name` for `config` on this kind of device is or will be; the file's stem is the key."""
+    key = digest([name, config, torch.device(device).type])[:32]
+    return results_root() / "store" / name / f"{key}.parquet"
+
+
+def peek(name: str, config: object, *, device: torch.device | str, modules: Iterable[str]) -> Result | None:
+    """The stored result if it is whole and current, else None; computes nothing."""
+    path = place(name, config, device)
+    return _load(path, path.stem, _version(modules))
 
 
 def _computed(

@@ -149,6 +149,49 @@ def check(
 
 @app.command()
 @_exits
+def experiment(
+    name: Annotated[str, typer.Argument(help="An experiment, as cloning; none: all are listed.")] = "",
+    profile: ProfileOption = "laptop",
+    setting: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE,VALUE: one axis of the grid.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time on this machine.")] = 1,
+    backend: Annotated[str, typer.Option(help="joblib: this machine; dask: a cluster.")] = "joblib",
+    scheduler: Annotated[str | None, typer.Option(help="Address of the Dask scheduler.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write all results to this CSV file.")] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the runs, their keys and which are stored.")
+    ] = False,
+) -> int:
+    """Run an experiment without its notebook, over a grid of settings; what is stored is not run again."""
+    from lop_utils.device import resolve
+    from lop_utils.kit import experiments
+
+    if not name:
+        for known, module in experiments.known().items():
+            _say(f"{known:18} {module}")
+        return WELL
+    where = resolve(device).type
+    runs = experiments.grid(name, profile, device=where, seed=seed, seeds=seeds, settings=setting or ())
+    if dry:
+        for run in runs:
+            _say(f"{run.key}  {'stored ' if run.stored() else 'to run '}  {run.label}")
+        return WELL
+    done = []
+    for ended in experiments.run_all(runs, jobs=jobs, backend=backend, scheduler=scheduler):
+        done.append(ended)
+        state = ended.error or (f"{ended.seconds:.1f} s" if ended.fresh else "stored")
+        _say(f"[{len(done)}/{len(runs)}] {ended.run.label}: {state}", error=bool(ended.error))
+    well = experiments.summary(done, _say)
+    if table is not None and well:
+        experiments.frame_of(runs).to_csv(table, index=False)
+        _say(f"results in {table}")
+    return WELL if well else FAILED
+
+
+@app.command()
+@_exits
 def launch(
     folder: Annotated[Path, typer.Argument(help="An empty folder, or one that an earlier call wrote.")],
     repository: RepositoryOption = "",
