@@ -133,9 +133,34 @@ def staged(page: Page, profile: str, *, say: Callable[[str], None]) -> nbformat.
     if not any(_shows_widget(cell) for cell in result.cells):
         result.metadata.pop("widgets", None)  # else the page would load the widget manager, a megabyte, for nothing
     for cell in result.cells:
+        if cell.cell_type == "markdown":
+            cell.source = timed(cell.source, page)
         if "injected-parameters" in cell.metadata.get("tags", []):  # for the run, not for the reader
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
     return result
+
+
+def timed(text: str, page: Page) -> str:
+    """A cell's text with what its author says of the run time (from "**Run time**" to the paragraph's end) measured.
+
+    Measured are the chapter's last runs at the profiles at which it has been run.
+    """
+    measured = {profile: stamps.load(page, profile) for profile in profiles.PROFILES}
+    parts = [f"{profile} {_duration(stamp['seconds'])}" for profile, stamp in measured.items() if stamp]
+    if not parts:
+        return text
+    sentence = f"**Run time**, as measured in the last run: {', '.join(parts)}."
+    return re.sub(r"\*\*Run time\*\*.*?(?=\n\s*\n|\Z)", lambda _: sentence, text, count=1, flags=re.DOTALL)
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(7.2), _duration(95), _duration(400)
+    ('7 seconds', '1.6 minutes', '7 minutes')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 300 else f"{seconds / 60:.0f} minutes"
 
 
 def _shows_widget(cell: nbformat.NotebookNode) -> bool:

@@ -47,6 +47,26 @@ def test_the_stage_holds_the_present_text_with_the_outputs_and_executes_nothing(
     assert ran.read("01_one").cells[-1].outputs == []
 
 
+def test_the_stage_gives_the_run_time_that_was_measured_in_place_of_what_the_author_guessed(ran):
+    ran.edit("01_one", "# Text", "# Text\n\nYou need tea. **Run time** on one core: smoke\nan hour.\n\nEnd.")
+    staged = nbformat.read(site.stage_book("smoke", say=print) / "book" / "01_one.ipynb", as_version=4)
+    assert staged.cells[2].source == (
+        "# Text\n\nYou need tea. **Run time**, as measured in the last run: smoke 1 seconds.\n\nEnd."
+    )
+
+
+def test_a_page_without_a_widget_carries_no_widget_states(ran):
+    page = pages.chapters()[0]
+    done = pages.read(stamps.executed(page, "smoke"))
+    done.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    nbformat.write(done, stamps.executed(page, "smoke"))
+    assert "widgets" not in site.staged(page, "smoke", say=print).metadata
+    view = new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {"model_id": "a"}})
+    done.cells[-1].outputs.append(view)
+    nbformat.write(done, stamps.executed(page, "smoke"))
+    assert "widgets" in site.staged(page, "smoke", say=print).metadata
+
+
 def test_staging_says_when_results_are_not_up_to_date(ran):
     from kit_book import claim
 
