@@ -55,8 +55,11 @@ class GradientNoise(Intervention):
         sigmas = [sigma * decay**self.step for sigma, decay in self._each]
         self.step += 1
         gradients = [p.grad for p in with_gradients(optimizer)]
-        noisy = [i for i, sigma in enumerate(sigmas) if sigma > 0]  # the others draw nothing
-        if not noisy or not gradients:
+        if not gradients:
+            return
+        least = torch.finfo(gradients[0].dtype).tiny
+        noisy = [i for i, sigma in enumerate(sigmas) if sigma >= least]  # the others draw nothing
+        if not noisy:
             return
         generators = [self.generators[i] for i in noisy]
         for gradient, norm in zip(gradients, self._norms(gradients), strict=True):
