@@ -156,19 +156,22 @@ def _bin(frame: pd.DataFrame, bins: int) -> int:
 
 def _fresh(ax: Axes, losses: pd.DataFrame) -> None:
     """Fresh networks as points at their last step: the mean over seeds with its interval."""
+    if "fresh" in set(losses["method"]):
+        found = fresh_ends(losses)
+        errors = [found["mean"] - found["low"], found["high"] - found["mean"]]
+        label, colour = METHODS["fresh"]
+        ax.errorbar(found["step"], found["mean"], yerr=errors, fmt="o", color=colour, capsize=3, label=label, zorder=5)
+
+
+def fresh_ends(losses: pd.DataFrame) -> pd.DataFrame:
+    """Loss of fresh networks over the second half of their lives: mean, low and high over seeds at their last steps."""
     rows = losses[losses["method"] == "fresh"]
-    if rows.empty:
-        return
     gaps = np.diff(np.sort(rows["step"].unique()))
     bursts = np.split(np.sort(rows["step"].unique()), np.flatnonzero(gaps > gaps.min()) + 1)
     ends = {step: burst[-1] for burst in bursts for step in burst[len(burst) // 2 :]}
     late = rows[rows["step"].isin(ends)]
-    found = summarise(
-        late.assign(step=late["step"].map(ends)).groupby(["seed", "step"], as_index=False)["value"].mean(), ["step"]
-    )
-    errors = [found["mean"] - found["low"], found["high"] - found["mean"]]
-    label, colour = METHODS["fresh"]
-    ax.errorbar(found["step"], found["mean"], yerr=errors, fmt="o", color=colour, capsize=3, label=label, zorder=5)
+    late = late.assign(step=late["step"].map(ends)).groupby(["seed", "step"], as_index=False)["value"].mean()
+    return summarise(late, ["step"])
 
 
 def _in_millions(figure: Figure, frame: pd.DataFrame) -> Figure:
