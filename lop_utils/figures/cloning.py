@@ -65,6 +65,26 @@ def rates_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def twins_figure(paths: np.ndarray, losses: np.ndarray, index: int, *, every: int) -> Figure:
+    """Weights (probes, starts, 2), their distance and the losses (probes, starts) of the start `index`."""
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.0), layout="constrained")
+    steps, w = np.arange(len(paths)) * every, paths[:, index]
+    axes[0].plot(steps, w[:, 0], color=COLOURS["blue"], label="first twin")
+    axes[0].plot(steps, w[:, 1], color=COLOURS["orange"], ls="--", label="second twin")
+    axes[0].legend()
+    gap = np.abs(w[:, 0] - w[:, 1])
+    axes[1].plot(steps, gap.clip(min=1e-13), color=COLOURS["black"])
+    if not gap.any():
+        axes[1].text(0.5, 0.5, "exactly 0 throughout", ha="center", transform=axes[1].transAxes)
+    axes[2].plot(steps, losses[:, index], color=COLOURS["green"])
+    axes[0].set(title="Incoming weights", ylim=(paths.min() - 0.1, paths.max() + 0.1))
+    axes[1].set(title="Distance of the twins", yscale="log", ylim=(3e-14, 10))
+    axes[2].set(title="Loss", ylim=(0, 1.05 * losses.max()))
+    for ax in axes:
+        ax.set_xlabel("steps")
+    return figure
+
+
 def blocks_figure(weights: dict[str, Tensor], *, blocks: int) -> Figure:
     """Matrices side by side as heat maps, with lines between the blocks of rows and of columns."""
     figure, axes = plt.subplots(1, len(weights), figsize=(3.1 * len(weights), 3.3), layout="constrained", squeeze=False)
