@@ -149,6 +149,19 @@ def check(
 
 @app.command()
 @_exits
+def pdf(
+    target: Annotated[Path, typer.Argument(help="The file to write.")] = Path("lop-book.pdf"),
+) -> int:
+    """Print the built site as one PDF, with Chromium."""
+    from lop_utils.kit.pdf import write
+
+    number = write(target)
+    _say(f"{number} pages of the site are in {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    return WELL
+
+
+@app.command()
+@_exits
 def experiment(
     name: Annotated[str, typer.Argument(help="An experiment, as cloning; none: all are listed.")] = "",
     profile: ProfileOption = "laptop",

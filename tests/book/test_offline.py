@@ -1,11 +1,16 @@
 """A tiny book, built with the project's own configuration, works from `file://` without a network."""
 
+import re
+
 import pytest
 import tiny_book
 from accessibility import dead_anchors, structure, violations, weight
 from browser_tools import audit, programs
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from lop_utils.errors import UsageError
+from lop_utils.kit import pdf
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 SHOWN = "return [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.offsetParent).map(i => i.src)"
@@ -128,3 +133,28 @@ def test_axe_finds_nothing_serious_on_a_page_of_every_kind(site, browser):
         browser.load(site / f"{page}.html")
         browser.wait(lambda: not browser.all(".noUi-handle:not([aria-label])"))
         assert violations(browser) == [], page
+
+
+def test_the_pages_become_one_document_whose_links_stay_inside_and_whose_pdf_holds_them_all(
+    site, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LOP_BOOK", str(site.parents[1]))
+    documents = ["book/intro", "book/maths", "book/notebook", "book/references"]
+    page = pdf.one_page(site, documents)
+    (tmp_path / "all.html").write_text(page)
+    assert dead_anchors(tmp_path / "all.html", {}) == []
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) and "book-maths--eq-rank" in page.replace("equation-", "")
+    assert 'href="#book-maths"' in page and "lop-explorable" not in page and "MathJax" in page
+    for src in re.findall(r'<img[^>]* src="([^"]+)"', page):
+        assert src.startswith("data:") or (site / src).is_file(), src
+    assert pdf.write(tmp_path / "book.pdf", site) == len(documents)
+    data = (tmp_path / "book.pdf").read_bytes()
+    assert data.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", data)) >= len(documents)
+    assert not list(site.glob("print-*.html"))
+
+
+def test_a_site_that_lacks_a_page_is_not_printed(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOP_BOOK", str(site.parents[1]))
+    with pytest.raises(UsageError, match=r"the site lacks book/intro\.html; run: lop build"):
+        pdf.write(tmp_path / "book.pdf", tmp_path)

@@ -51,6 +51,7 @@ By symmetry.
 """
 
 SETUP = """
+import base64
 import io
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -76,7 +77,8 @@ def png(power):
     fig = picture(power)
     fig.savefig(buffer, format="png", dpi=80)
     plt.close(fig)
-    return widgets.Image(value=buffer.getvalue(), format="png")
+    source = base64.b64encode(buffer.getvalue()).decode()
+    return widgets.HTML(f'<img alt="power {power}" src="data:image/png;base64,{source}">')
 
 slider = widgets.IntSlider(min=0, max=2, description=r"\(x^p\)", continuous_update=True)
 play = widgets.Play(min=0, max=2)
