@@ -26,7 +26,13 @@
 
   // What the theme leaves unsaid to those who do not see the page or use no mouse.
   var repairs = [
-    ["summary[aria-label]", function (e) { e.removeAttribute("aria-label"); }],  // its own words say more
+    ["summary", function (e) {
+      if (e.textContent.trim()) e.removeAttribute("aria-label");  // its own words say more
+      else if (!e.ariaLabel) {
+        var link = e.closest("li") && e.closest("li").querySelector("a");
+        e.setAttribute("aria-label", "pages under " + ((link && link.textContent.trim()) || "this"));
+      }
+    }],
     [".search-button-field, .theme-switch-button", function (e) { e.setAttribute("aria-label", e.textContent.trim() || e.ariaLabel); }],
     [".citation-list[role=list]", function (e) { e.removeAttribute("role"); }],  // its entries are no list items
     [".noUi-handle:not([aria-label])", function (e) {
