@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pyarrow as pa
@@ -72,6 +73,13 @@ def fetch(
     with alone(path):
         stored = _load(path, path.stem, version)
         return stored if stored is not None else _computed(name, config, compute, device, path, version)
+
+
+def result_of(experiment: ModuleType, config: object, *, device: torch.device | str) -> Result:
+    """`fetch` for a module with NAME and ``run(config, device) -> DataFrame``: chapters and grids ask in this way."""
+    device = torch.device(device)
+    compute = lambda: experiment.run(config, device)  # noqa: E731
+    return fetch(experiment.NAME, config, compute, device=device, modules=[experiment.__name__])
 
 
 def place(name: str, config: object, device: torch.device | str) -> Path:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lop_utils.errors import UsageError, check_choice
+from lop_utils.experiments.escape_arms import with_dropout
 from lop_utils.experiments.fresh_measures import FRESH, STUCK, lines, measure, scores
 from lop_utils.experiments.tidy import tidy
 from lop_utils.manifolds.clone import widen
@@ -23,7 +24,7 @@ from lop_utils.optim.continual_backprop import ContinualBackprop
 from lop_utils.optim.gradient_noise import GradientNoise
 from lop_utils.optim.reset import reset_units
 from lop_utils.profiles import check as check_profile
-from lop_utils.streams.batches import member_batches
+from lop_utils.streams.batches import member_batches, shared_batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.ensemble import train_ensemble
 from lop_utils.training.loop import probe_steps
@@ -97,7 +98,7 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     _train(config, wide, source, steps=config.steps - config.escape, shift=2, note=(rows, config.escape))
     rows += lines(wide, source, seeds=config.seeds, methods=ARMS, step=config.steps)
     new = [_wide(config, source, seed + _NEW_SEEDS) for seed in config.seeds]
-    nets = [*(wide.member(i) for i in range(wide.members)), *new]
+    nets = [*wide.unstacked(), *new]
     for task in progress(config.tasks):
         rows += _further(config, source, Stack(nets), task)
     return tidy(rows, experiment=NAME, arch="mlp", task=config.source)
@@ -116,8 +117,7 @@ def _wide(config: Config, source: Source, seed: int) -> MLP:
 def _data(config: Config, source: Source, stack: Stack, shift: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The same minibatches for every arm of a seed; members stand arm by arm."""
     seeds = [seed + 100_000 * shift for seed in config.seeds] * (stack.members // len(config.seeds))
-    x, y = (part.expand(stack.members, *part.shape) for part in (source.inputs.flatten(1), source.targets))
-    return member_batches(x, y, batch_size=config.batch_size, seeds=seeds)
+    return shared_batches(source.inputs.flatten(1), source.targets, batch_size=config.batch_size, seeds=seeds)
 
 
 def _train(
@@ -156,35 +156,25 @@ def _escaped(config: Config, source: Source, bases: Stack, rows: list[tuple]) ->
     reset_units(redrawn, masks, generators=[torch.Generator(source.inputs.device).manual_seed(s) for s in config.seeds])
     fresh = Stack([_wide(config, source, seed + _FRESH_SEEDS) for seed in config.seeds])
     _train(config, fresh, source, steps=config.base_steps)
-    plain = [*clones * 3, *_members(redrawn), *_members(fresh)]
+    plain = [*clones * 3, *redrawn.unstacked(), *fresh.unstacked()]
     sigma = [0.0] * n + [config.sigma] * 2 * n + [0.0] * 2 * n
     decay = [0.0] * 2 * n + [config.decay] * n + [0.0] * 2 * n
     noise = lambda o: GradientNoise(o, sigma=sigma, decay=decay, seed=[*config.seeds] * 5, stacked=True)  # noqa: E731
     options = {"steps": config.escape, "shift": 1, "note": (rows, 0)}
     order = (STUCK, "noisy step", "noisy sgd", "redrawn", FRESH)
     main = _train(config, Stack(plain), source, install=noise, methods=order, **options)
-    dropped = Stack([_with_dropout(net, config.dropout) for net in clones], seeds=config.seeds)
+    dropped = Stack([with_dropout(net, config.dropout) for net in clones], seeds=config.seeds)
     _train(config, dropped, source, methods=("dropout",), **options)
     replaced = Stack(clones)
     cbp = lambda o: ContinualBackprop(o, replaced, replacement_rate=config.replacement_rate, seed=config.seeds)  # noqa: E731
     _train(config, replaced, source, install=cbp, methods=("cbp",), **options)
-    found = dict(zip(order, _groups(_members(main), n), strict=True))
-    found |= {"dropout": [_with_dropout(net, 0.0) for net in _members(dropped)], "cbp": _members(replaced)}
+    found = dict(zip(order, _groups(main.unstacked(), n), strict=True))
+    found |= {"dropout": [with_dropout(net, 0.0) for net in dropped.unstacked()], "cbp": replaced.unstacked()}
     return Stack([net for arm in ARMS for net in found[arm]])
-
-
-def _members(stack: Stack) -> list[nn.Module]:
-    return [stack.member(i) for i in range(stack.members)]
 
 
 def _groups(nets: list[nn.Module], size: int) -> list[list[nn.Module]]:
     return [nets[i : i + size] for i in range(0, len(nets), size)]
-
-
-def _with_dropout(net: MLP, p: float) -> MLP:
-    copy = MLP(replace(net.config, dropout=p), seed=0).to(next(net.parameters()))
-    copy.load_state_dict(net.state_dict())
-    return copy
 
 
 def _further(config: Config, source: Source, stack: Stack, task: str) -> list[tuple]:

@@ -18,7 +18,7 @@ from lop_utils.manifolds.unit_blocks import spectrum_of, unit_hessians
 from lop_utils.models.mlp import MLP, MLPConfig
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
-from lop_utils.streams.batches import member_batches
+from lop_utils.streams.batches import shared_batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.ensemble import train_ensemble
 
@@ -88,10 +88,8 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
 
 
 def _timeline(config: Config, source: Source, stack: Stack) -> list[tuple[int, int, tuple[str, float]]]:
-    x, n, found = source.inputs.flatten(1), stack.members, []
-    stream = member_batches(
-        x.expand(n, *x.shape), source.targets.expand(n, -1), batch_size=config.batch_size, seeds=config.seeds
-    )
+    x, found = source.inputs.flatten(1), []
+    stream = shared_batches(x, source.targets, batch_size=config.batch_size, seeds=config.seeds)
     some, y, last = x[: config.rows].double(), source.targets[: config.rows], config.probes[-1]
 
     def probe(step: int) -> None:

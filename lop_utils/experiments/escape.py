@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.experiments.escape_arms import ARMS, Batches, arm_batches, grouped, install, with_dropout
-from lop_utils.experiments.escape_signals import RANK, loss_and_accuracy, mean_rank, r2_by_space, signals
+from lop_utils.experiments.escape_signals import RANK, loss_and_accuracy, mean_r2, mean_rank, r2_by_space, signals
 from lop_utils.experiments.networks import ARCHITECTURES, network
 from lop_utils.experiments.tidy import tidy
 from lop_utils.manifolds.clone import widen
@@ -24,7 +24,7 @@ from lop_utils.manifolds.partition import Partition
 from lop_utils.models.stack import Stack
 from lop_utils.optim.sam import SAM
 from lop_utils.profiles import check as check_profile
-from lop_utils.streams.batches import member_batches
+from lop_utils.streams.batches import shared_batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.ensemble import member_cross_entropy, train_ensemble
 from lop_utils.training.loop import probe_steps
@@ -90,7 +90,7 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     source = load(config.source, device)
     base = Stack([network(config, source, source.classes, seed) for seed in config.seeds]).to(source.inputs.device)
     _train(config, base, _batches(config, source), config.base_steps)
-    bases = [base.member(i) for i in range(base.members)]
+    bases = base.unstacked()
     rows = _curvature(config, source, bases) if config.curvature else []
     rows += _run_group(config, source, base, ["base"]) if config.base else []
     for names in progress(grouped(config.arms)):
@@ -106,16 +106,13 @@ def _start(config: Config, source: Source, bases: list[nn.Module], name: str) ->
         pairs = zip(clones, config.seeds, strict=True)
         stack = Stack([type(net)(net.config, seed=10_000 + seed).to(next(net.parameters())) for net, seed in pairs])
         _train(config, stack, _batches(config, source), config.base_steps)
-        return [stack.member(i) for i in range(stack.members)]
+        return stack.unstacked()
     return [with_dropout(clone, arm.dropout) for clone in clones] if arm.dropout else clones
 
 
 def _batches(config: Config, source: Source, *, skip: int = 0) -> Batches:
     """(seeds, B, ...) minibatches, the same for every arm; the first `skip` are left out."""
-    count = len(config.seeds)
-    x, y = source.inputs, source.targets
-    every = x.expand(count, *x.shape), y.expand(count, -1)
-    stream = member_batches(*every, batch_size=config.batch_size, seeds=config.seeds)
+    stream = shared_batches(source.inputs, source.targets, batch_size=config.batch_size, seeds=config.seeds)
     for _ in range(skip):
         next(stream)
     return stream
@@ -178,7 +175,7 @@ def _measure(config: Config, source: Source, stack: Stack, copies: int) -> list[
     measured = [("all", "train_loss", loss), ("all", "test_accuracy", accuracy), ("mean", RANK, mean_rank(found))]
     if copies > 1:
         r2 = r2_by_space(found, copies)
-        measured.append(("mean", "r2", torch.stack([part for pair in r2.values() for part in pair]).mean(0)))
+        measured.append(("mean", "r2", mean_r2(r2)))
         for name, (forward, backward) in r2.items():
             measured += [(name, "r2_forward", forward), (name, "r2_backward", backward)]
     return measured

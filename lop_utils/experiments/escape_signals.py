@@ -73,9 +73,9 @@ def r2_by_space(found: Mapping[str, Signal], copies: int) -> dict[str, tuple[Ten
     return {name: tuple(cloning_r2s(part, copies) for part in pair) for name, pair in pairs.items()}
 
 
-def mean_r2(found: Mapping[str, Signal], copies: int) -> Tensor:
-    """Cloning R^2, mean over spaces and over both directions, (members,)."""
-    return torch.stack([part for pair in r2_by_space(found, copies).values() for part in pair]).mean(0)
+def mean_r2(by_space: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+    """The mean of what `r2_by_space` found, over spaces and both directions, (members,)."""
+    return torch.stack([part for pair in by_space.values() for part in pair]).mean(0)
 
 
 def mean_rank(found: Mapping[str, Signal]) -> Tensor:

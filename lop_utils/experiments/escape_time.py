@@ -25,7 +25,7 @@ from lop_utils.manifolds.partition import Partition
 from lop_utils.models.stack import Stack
 from lop_utils.optim.gradient_noise import GradientNoise
 from lop_utils.profiles import check as check_profile
-from lop_utils.streams.batches import member_batches
+from lop_utils.streams.batches import shared_batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.ensemble import member_cross_entropy, train_ensemble
 
@@ -137,12 +137,10 @@ def escapes(rows: list[tuple], config: Config) -> list[tuple]:
 
 
 def _bases(config: Config, source: Source) -> tuple[list[nn.Module], object]:
-    count, x, y = len(config.seeds), source.inputs, source.targets
-    stack = Stack([network(config, source, source.classes, seed) for seed in config.seeds]).to(x)
-    every = x.expand(count, *x.shape), y.expand(count, -1)
-    stream = member_batches(*every, batch_size=config.batch_size, seeds=config.seeds)
+    stack = Stack([network(config, source, source.classes, seed) for seed in config.seeds]).to(source.inputs)
+    stream = shared_batches(source.inputs, source.targets, batch_size=config.batch_size, seeds=config.seeds)
     train_ensemble(stack, torch.optim.SGD(stack.parameters(), lr=config.lr), stream, steps=config.base_steps)
-    return [stack.member(i) for i in range(count)], stream
+    return stack.unstacked(), stream
 
 
 class _Pair:
@@ -171,9 +169,9 @@ class _Pair:
 
     def probe(self, step: int) -> bool:
         """Note where everybody is; whether all have passed the threshold."""
-        config, found = self.config, signals(self.noisy, *self.probed)
-        spread = 1 - mean_r2(found, 2)
-        by_space = {name: 1 - (a + b) / 2 for name, (a, b) in r2_by_space(found, 2).items()}
+        config, r2 = self.config, r2_by_space(signals(self.noisy, *self.probed), 2)
+        spread = 1 - mean_r2(r2)
+        by_space = {name: 1 - (a + b) / 2 for name, (a, b) in r2.items()}
         for layer, values in ({"mean": spread} | by_space).items():
             owners = [(seed, f"{sigma:g}") for sigma in config.sigmas for seed in config.seeds]
             self.rows += [(*o, step, layer, "spread", float(v)) for o, v in zip(owners, values, strict=True)]
@@ -206,11 +204,11 @@ class _Pair:
         """q (seeds,): 1 - R^2 of the quiet clones moved a little along the direction, over the square of the move."""
         square = sum(v.flatten(1).square().sum(1) for v in self.direction.values())
         scale = _REACH / square.sqrt()
-        moved = Stack([self.quiet.member(i) for i in range(self.quiet.members)])
+        moved = Stack(self.quiet.unstacked())
         with torch.no_grad():
             for name, v in self.direction.items():
                 moved.tensors[name].add_(v * scale.view(-1, *[1] * (v.ndim - 1)))
-        return (1 - mean_r2(signals(moved, *self.probed), 2)) / scale.square()
+        return (1 - mean_r2(r2_by_space(signals(moved, *self.probed), 2))) / scale.square()
 
 
 def curvature_product(stack: Stack, x: Tensor, y: Tensor, direction: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.experiments.continual import Config, network
 from lop_utils.models.stack import Stack
-from lop_utils.streams.batches import member_batches
+from lop_utils.streams.batches import shared_batches
 from lop_utils.streams.external import EXTERNAL
 from lop_utils.streams.sources import Source
 from lop_utils.training.ensemble import train_ensemble
@@ -96,9 +96,7 @@ def plan(config: Config, device: torch.device | str = "cpu", *, steps: int = 5, 
     source = _made_up(facts.shape, facts.classes, device)
     stack = Stack([network(config, source, facts.classes, seed) for seed in seeds], seeds=seeds).to(device)
     optimizer = torch.optim.Adam(stack.parameters(), lr=config.lr, fused=device.type in ("cpu", "cuda"))
-    x = source.inputs.expand(len(seeds), *source.inputs.shape)
-    y = source.targets.expand(len(seeds), -1)
-    data = member_batches(x, y, batch_size=config.batch_size, seeds=seeds)
+    data = shared_batches(source.inputs, source.targets, batch_size=config.batch_size, seeds=seeds)
     times = []
     for _ in range(steps):
         started = time.perf_counter()

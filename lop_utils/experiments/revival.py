@@ -136,7 +136,7 @@ def _start(config: Config, case: str, device: torch.device) -> Start:
 def _worn(config: Config, device: torch.device) -> Start:
     runner = recovery.wear(config.worn, device)
     task, stack, worn = members_task(runner.streams, config.worn.tasks), runner.stack, config.worn
-    nets = [stack.member(i) for i in range(stack.members)]
+    nets = stack.unstacked()
     make = lambda parameters: Adam(parameters, lr=worn.lr)  # noqa: E731
     return Start(
         nets, nets, silent_masks(stack, task.inputs), task, make, worn.batch_size, worn.steps, worn.seeds, True
@@ -151,7 +151,7 @@ def _killed(config: Config, case: str, device: torch.device) -> Start:
     make, old, new = lambda parameters: SGD(parameters, lr=config.lr), *(members_task(streams, i) for i in (0, 1))
     stream = member_batches(old.inputs, old.targets, batch_size=config.batch_size, seeds=config.seeds)
     train_ensemble(stack, make(list(stack.parameters())), stream, steps=config.warm_up)
-    nets, whole = ([stack.member(i) for i in range(stack.members)] for _ in range(2))
+    nets, whole = stack.unstacked(), stack.unstacked()
     none = [0.0] * (len(config.widths) - 1)
     shares = [config.share] * len(config.widths) if case == PART else [*none, 1.0]
     for net, x in zip(nets, new.inputs, strict=True):
@@ -209,7 +209,7 @@ def _alive(stack: Stack, first: Stack, start: Start) -> list[tuple[str, str, Ten
     """(layer, metric, values (members,)) of the units that were killed; nan where there were none."""
     silent, found = silent_masks(stack, start.task.inputs), []
     before, moved = [first.member(i).state_dict() for i in range(first.members)], []
-    for i, net in enumerate(stack.member(i) for i in range(stack.members)):
+    for i, net in enumerate(stack.unstacked()):
         moved.append(moved_by(net, {layer: mask[i] for layer, mask in start.masks.items()}, before[i]))
     killed = {layer: mask.sum(1) for layer, mask in start.masks.items()}
     again = {layer: (mask & ~silent[layer]).sum(1) for layer, mask in start.masks.items()}

@@ -131,7 +131,7 @@ class _Phases:
         stream = member_batches(x, y, batch_size=config.batch_size, seeds=seeds)
 
         def keep(step: int) -> None:
-            kept[step] = [stack.member(i) for i in range(stack.members)]
+            kept[step] = stack.unstacked()
 
         ends = list(ends)
         train_ensemble(stack, optimizer, stream, steps=max(ends), probe=keep, probe_at=ends)

@@ -54,13 +54,7 @@ class Chapter:
 
         `experiment` is a module with NAME and `run(config, device) -> DataFrame`.
         """
-        result = store.fetch(
-            experiment.NAME,
-            config,
-            lambda: experiment.run(config, self.device),
-            device=self.device,
-            modules=[experiment.__name__],
-        )
+        result = store.result_of(experiment, config, device=self.device)
         self._seeds.update(result.provenance["seeds"])
         return result
 

@@ -140,13 +140,7 @@ def perform(run: Run, threads: int = 1) -> Done:
     started, module = time.perf_counter(), importlib.import_module(run.module)
     torch.set_num_threads(threads)
     try:
-        result = store.fetch(
-            module.NAME,
-            run.config,
-            lambda: module.run(run.config, torch.device(run.device)),
-            device=run.device,
-            modules=[run.module],
-        )
+        result = store.result_of(module, run.config, device=run.device)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"

@@ -94,6 +94,10 @@ class Stack(nn.Module):
         net.load_state_dict({name: state[name] for name in net.state_dict()})
         return net
 
+    def unstacked(self) -> list[nn.Module]:
+        """Independent copies of all members."""
+        return [self.member(i) for i in range(self.members)]
+
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[0] != self.members:
             raise UsageError(f"inputs for {x.shape[0]} members, not {self.members}", remedy="give (members, N, ...)")

@@ -38,6 +38,19 @@ def member_batches(
             yield inputs[member, picked], targets[member, picked]
 
 
+def shared_batches(
+    inputs: Tensor, targets: Tensor, *, batch_size: int, seeds: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`member_batches` for members that all have the same samples: inputs (N, ...) and targets (N,), no copies made.
+
+    >>> x, y = next(shared_batches(torch.zeros(6, 3), torch.zeros(6), batch_size=4, seeds=(0, 1)))
+    >>> x.shape, y.shape
+    (torch.Size([2, 4, 3]), torch.Size([2, 4]))
+    """
+    each = (part.expand(len(seeds), *part.shape) for part in (inputs, targets))
+    return member_batches(*each, batch_size=batch_size, seeds=seeds)
+
+
 def _orders(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """For ever: a permutation of the samples, cut to whole batches."""
     if not 1 <= batch_size <= count:

@@ -7,6 +7,7 @@ from statistics import median
 import pytest
 from accessibility import dead_anchors, structure, violations, weight
 from browser_tools import audit
+from selenium.webdriver.common.keys import Keys
 from tiny_book import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -69,8 +70,6 @@ VISIBLE = "return [...arguments[0].querySelectorAll('img')].findIndex(i => i.off
 
 @pytest.mark.parametrize("page", EXPLORABLES)
 def test_every_explorable_shows_another_picture_when_its_slider_moves(browser, page):
-    from selenium.webdriver.common.keys import Keys
-
     browser.load(SITE / page)
     for box in browser.all(".lop-explorable"):
         slider = box.find_element("css selector", "input")
