@@ -22,9 +22,10 @@ except ImportError:  # the torch engine takes over
 AVAILABLE = njit is not None
 FAST = 5  # rows of fast bits in the block
 LANES = 8  # float64 numbers in a vector register; 16 where one register would hold the whole layer
-S, V, H, F, S0, MAGNITUDE, IDLE, UTILITY, MEAN, POWER, AGE, MASK, A_S, A_V, A_F, ROWS = (
-    0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 23,
+S, V, H, F, S0, MAGNITUDE, IDLE, UTILITY, MEAN, POWER, AGE, MASK, A_S, A_V, A_F, BASE, SLOPE, LOW, HIGH, ROWS = (
+    0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 23, 24, 25, 26, 27,
 )  # fmt: skip
+NARROW = 2 * LANES  # the padded width of the narrowest layers
 PUBLISHED, CODED, DOHARE = 1, 2, 3
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def _load(lanes, arrays, slow, m, on):
             m[(F + i) * P + j], m[(A_F + i) * P + j] = arrays.w[first + i, j], arrays.start[first + i, j]
     for j in range(P):
         m[S0 * P + j] = m[S * P + j]
+        m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = 0.0, 0.0, np.inf, -np.inf
     return count
 
 
@@ -258,16 +260,56 @@ def _noise_sizes(lanes, m, rule, t, g, on_inputs):
 
 
 @compiled
-def _magnitudes(lanes, m, on, count):
-    """Row MAGNITUDE: sum of |incoming weights| of each unit, the bias left out."""
+def _piece(lanes, m, on, count, j, moved):
+    """The linear piece of sum |on + moved| in which unit j lies: its value at 0, its slope, its two ends."""
     P = len(lanes)
+    base, slope, low, high = m[IDLE * P + j], 0.0, -np.inf, np.inf
+    for i in range(count):
+        weight = on[i * P + j]
+        if weight + moved >= 0.0:
+            base, slope, low = base + weight, slope + 1.0, max(low, -weight)
+        else:
+            base, slope, high = base - weight, slope - 1.0, min(high, -weight)
+    m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = base, slope, low, high
+
+
+@compiled
+def _magnitudes(lanes, m, on, count):
+    """Row MAGNITUDE: sum of |incoming weights| of each unit, the bias left out. For narrow layers."""
+    P, share = len(lanes), 1.0 / (count + 1)
     for j in range(P):
         fast = abs(m[F * P + j]) + abs(m[(F + 1) * P + j]) + abs(m[(F + 2) * P + j])
         m[MAGNITUDE * P + j] = m[IDLE * P + j] + fast + abs(m[(F + 3) * P + j]) + abs(m[(F + 4) * P + j])
-        m[MASK * P + j] = (m[S * P + j] - m[S0 * P + j]) / (count + 1)
+        m[MASK * P + j] = (m[S * P + j] - m[S0 * P + j]) * share
     for i in range(count):
         for j in range(P):
             m[MAGNITUDE * P + j] += abs(on[i * P + j] + m[MASK * P + j])
+
+
+@compiled
+def _magnitudes_by_piece(lanes, m, on, count):
+    """The same for wide layers.
+
+    The slow weights of a unit all move alike, so that the sum of their sizes is linear in how far they have moved
+    until one of them changes sign (which in narrow layers happens too often for this to pay).
+    """
+    P = len(lanes)
+    share, crossed = 1.0 / (count + 1), 0.0
+    for j in range(P):
+        fast = abs(m[F * P + j]) + abs(m[(F + 1) * P + j]) + abs(m[(F + 2) * P + j])
+        fast = fast + abs(m[(F + 3) * P + j]) + abs(m[(F + 4) * P + j])
+        moved = (m[S * P + j] - m[S0 * P + j]) * share
+        m[MAGNITUDE * P + j] = fast + (m[BASE * P + j] + m[SLOPE * P + j] * moved)
+        crossed += 1.0 if moved < m[LOW * P + j] else 0.0
+        crossed += 1.0 if moved > m[HIGH * P + j] else 0.0
+    if crossed == 0.0:
+        return
+    for j in range(P):
+        moved = (m[S * P + j] - m[S0 * P + j]) * share
+        if moved < m[LOW * P + j] or moved > m[HIGH * P + j]:
+            stale = m[BASE * P + j] + m[SLOPE * P + j] * moved
+            _piece(lanes, m, on, count, j, moved)
+            m[MAGNITUDE * P + j] += m[BASE * P + j] + m[SLOPE * P + j] * moved - stale
 
 
 @compiled
@@ -303,15 +345,25 @@ def _worst(lanes, m, rule):
 
 
 @compiled
-def _replaced(arrays, rule, t, j):
-    """Replace unit j in the arrays; returns what its removal adds to the output's bias."""
-    inputs = arrays.w.shape[0]
-    expected = arrays.v[j] * arrays.units[1, j] / (1.0 - arrays.units[2, j])
-    for i in range(inputs):
-        drawn = _uniform(rule.redraw_key, (t * rule.width + j) * inputs + i)
-        arrays.w[i, j] = (2.0 * drawn - 1.0) * rule.bound
-    arrays.b[j], arrays.v[j] = 0.0, 0.0
-    arrays.units[0, j], arrays.units[1, j], arrays.units[2, j], arrays.units[3, j] = 0.0, 0.0, 1.0, 0.0
+def _replaced(lanes, arrays, slow, rule, m, on, t, j):
+    """Draw unit j anew, in the block; returns what its removal adds to the output's bias."""
+    P, first, row, total, idle = len(lanes), len(slow), 0, 0.0, 0.0
+    expected = m[V * P + j] * m[MEAN * P + j] / (1.0 - m[POWER * P + j])
+    for i in range(arrays.w.shape[0]):
+        drawn = (2.0 * _uniform(rule.redraw_key, (t * rule.width + j) * arrays.w.shape[0] + i) - 1.0) * rule.bound
+        if i >= first:
+            m[(F + i - first) * P + j] = drawn
+            continue
+        arrays.w[i, j] = drawn
+        if slow[i] > 0:
+            on[row * P + j] = drawn
+            row, total = row + 1, total + drawn
+        else:
+            idle += abs(drawn)
+    arrays.b[j] = 0.0
+    m[S * P + j], m[S0 * P + j], m[IDLE * P + j], m[V * P + j] = total, total, idle, 0.0
+    m[UTILITY * P + j], m[MEAN * P + j], m[POWER * P + j], m[AGE * P + j] = 0.0, 0.0, 1.0, 0.0
+    m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = 0.0, 0.0, np.inf, -np.inf
     return 0.0 if rule.cbp == DOHARE else expected
 
 
@@ -328,6 +380,19 @@ def _replaced_as_coded(lanes, arrays, rule, m, count, j):
         m[S * P + i] -= bias
         m[S0 * P + i] -= bias
     return expected
+
+
+@compiled
+def _redraw(lanes, arrays, slow, rule, m, on, count, t, due):
+    """Replace the `due` worst mature units; returns what the output's bias gets."""
+    gained = 0.0
+    for _ in range(due):
+        worst = _worst(lanes, m, rule)
+        if worst >= 0 and rule.cbp == CODED:
+            gained += _replaced_as_coded(lanes, arrays, rule, m, count, worst)
+        elif worst >= 0:
+            gained += _replaced(lanes, arrays, slow, rule, m, on, t, worst)
+    return gained
 
 
 @compiled
@@ -385,23 +450,14 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
             continue
         if cbp == CODED:
             _forward(lanes, m, x0, x1, x2, x3, x4, tanh, slope)
-        if rule.adaptable:
+        if rule.adaptable and len(lanes) == NARROW:
             _magnitudes(lanes, m, on, count)
+        elif rule.adaptable:
+            _magnitudes_by_piece(lanes, m, on, count)
         mature = _utilities(lanes, m, rule, offset)
         due = _due(arrays, rule, t, mature)
-        if due > 0 and cbp == CODED:
-            for _ in range(due):
-                worst = _worst(lanes, m, rule)
-                if worst >= 0:
-                    c += _replaced_as_coded(lanes, arrays, rule, m, count, worst)
-        elif due > 0:
-            _store(lanes, arrays, slow, m, count, 1.0)
-            for _ in range(due):
-                worst = _worst(lanes, m, rule)
-                if worst >= 0:
-                    c += _replaced(arrays, rule, t, worst)
-                    m[AGE * len(lanes) + worst] = 0.0
-            _load(lanes, arrays, slow, m, on)
+        if due > 0:
+            c += _redraw(lanes, arrays, slow, rule, m, on, count, t, due)
     _store(lanes, arrays, slow, m, count, left)
     arrays.c[0] = c
     return c
@@ -413,7 +469,7 @@ def padded(width: int) -> int:
     >>> padded(5), padded(10), padded(100)
     (16, 16, 104)
     """
-    return max(2 * LANES, -(-width // LANES) * LANES)
+    return max(NARROW, -(-width // LANES) * LANES)
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
