@@ -25,7 +25,6 @@ LANES = 8  # float64 numbers in a vector register; 16 where one register would h
 S, V, H, F, S0, MAGNITUDE, IDLE, UTILITY, MEAN, POWER, AGE, MASK, A_S, A_V, A_F, BASE, SLOPE, LOW, HIGH, ROWS = (
     0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 23, 24, 25, 26, 27,
 )  # fmt: skip
-NARROW = 2 * LANES  # the padded width of the narrowest layers
 PUBLISHED, CODED, DOHARE = 1, 2, 3
 log = logging.getLogger(__name__)
 
@@ -275,23 +274,10 @@ def _piece(lanes, m, on, count, j, moved):
 
 @compiled
 def _magnitudes(lanes, m, on, count):
-    """Row MAGNITUDE: sum of |incoming weights| of each unit, the bias left out. For narrow layers."""
-    P, share = len(lanes), 1.0 / (count + 1)
-    for j in range(P):
-        fast = abs(m[F * P + j]) + abs(m[(F + 1) * P + j]) + abs(m[(F + 2) * P + j])
-        m[MAGNITUDE * P + j] = m[IDLE * P + j] + fast + abs(m[(F + 3) * P + j]) + abs(m[(F + 4) * P + j])
-        m[MASK * P + j] = (m[S * P + j] - m[S0 * P + j]) * share
-    for i in range(count):
-        for j in range(P):
-            m[MAGNITUDE * P + j] += abs(on[i * P + j] + m[MASK * P + j])
-
-
-@compiled
-def _magnitudes_by_piece(lanes, m, on, count):
-    """The same for wide layers.
+    """Row MAGNITUDE: sum of |incoming weights| of each unit, the bias left out.
 
     The slow weights of a unit all move alike, so that the sum of their sizes is linear in how far they have moved
-    until one of them changes sign (which in narrow layers happens too often for this to pay).
+    until one of them changes sign.
     """
     P = len(lanes)
     share, crossed = 1.0 / (count + 1), 0.0
@@ -450,10 +436,8 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
             continue
         if cbp == CODED:
             _forward(lanes, m, x0, x1, x2, x3, x4, tanh, slope)
-        if rule.adaptable and len(lanes) == NARROW:
+        if rule.adaptable:
             _magnitudes(lanes, m, on, count)
-        elif rule.adaptable:
-            _magnitudes_by_piece(lanes, m, on, count)
         mature = _utilities(lanes, m, rule, offset)
         due = _due(arrays, rule, t, mature)
         if due > 0:
@@ -469,7 +453,7 @@ def padded(width: int) -> int:
     >>> padded(5), padded(10), padded(100)
     (16, 16, 104)
     """
-    return max(NARROW, -(-width // LANES) * LANES)
+    return max(2 * LANES, -(-width // LANES) * LANES)
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
