@@ -1,5 +1,7 @@
 """Errors that tell the user what to do. The command line turns a `UsageError` into one line and exit code 2."""
 
+from functools import partial
+
 
 class UsageError(ValueError):
     """Something the caller asked for cannot be done; the message names the value and the remedy.
@@ -13,6 +15,9 @@ class UsageError(ValueError):
     def __init__(self, problem: str, *, remedy: str):
         super().__init__(f"{problem}; {remedy}")
         self.problem, self.remedy = problem, remedy
+
+    def __reduce__(self) -> tuple:
+        return partial(type(self), remedy=self.remedy), (self.problem,)  # so that it comes whole out of a process
 
 
 def check_choice(kind: str, value: object, allowed) -> None:

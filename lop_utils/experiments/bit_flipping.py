@@ -5,9 +5,9 @@ network of one hidden layer, plain SGD against continual backpropagation and oth
 and, at checkpoints, networks that start anew and see the same last samples.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,12 @@ from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.presets import BOOK, PAPER, measure
 from lop_utils.metrics.record import LayerRecord
 from lop_utils.profiles import check as check_profile
+from lop_utils.side_by_side import cores
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
 from lop_utils.training.online import ENGINES, Method, State, initial, learn
 from lop_utils.training.online_linear import learn_linear
 
 NAME = "bit_flipping"
-BATCHES = ("present", "stream")
 _PAPER, _BOOK = PAPER.only("dead", "duplicate", "saturated", "effective_rank"), BOOK.only("dead", "effective_rank")
 
 
@@ -46,7 +46,7 @@ class Config:
     """`seeds` x `widths` x `arms` runs of `steps` steps on streams of one convention; a seed is stream and learner.
 
     Losses are means over `every` steps; unit metrics are taken every `measure_every` steps, on all inputs of the
-    present (batch "present") or on 1,000 inputs from anywhere in the stream (batch "stream", as the public code).
+    present, and with `whole_stream` at the end also on 1,000 inputs from anywhere in the stream, as the public code.
     Beside the arms: "linear", and "fresh" networks that start anew `fresh_steps` before each of `checkpoints` equally
     spaced steps (0: none).
     """
@@ -59,7 +59,7 @@ class Config:
     period: int = 10_000
     every: int = 10_000
     measure_every: int = 50_000
-    batch: str = "present"
+    whole_stream: bool = False
     checkpoints: int = 5
     fresh_steps: int = 200_000
     linear: bool = True
@@ -67,7 +67,6 @@ class Config:
 
     def __post_init__(self) -> None:
         check_choice("convention", self.convention, CONVENTIONS)
-        check_choice("batch", self.batch, BATCHES)
         check_choice("engine", self.engine, ENGINES)
         if not (self.seeds and self.arms and self.widths) or self.measure_every % self.every:
             problem = f"{len(self.seeds)} seeds, measure_every {self.measure_every}, every {self.every}"
@@ -95,7 +94,8 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
 
     Metrics: loss (layer "all"; step is the end of its window); layer "after" the activation: effective_rank (singular
     values, not centred), duplicate, dead, saturated as in the paper, dead_exact, effective_rank_centred; layer "before"
-    it: effective_rank, duplicate, dead; layer "all": incoming, outgoing (mean sizes of the weights).
+    it: effective_rank, duplicate, dead; layer "all": incoming, outgoing (mean sizes of the weights). On inputs of the
+    whole stream the layers are "after, whole stream" and "before, whole stream".
 
     The runs are spread over the cores by threads: the compiled engine works without the interpreter's lock, and threads
     share one compilation, where processes would each load and import everything first.
@@ -110,13 +110,9 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
         delayed(_fresh)(config, width, seed) for width in config.widths for seed in config.seeds if config.checkpoints
     ]
     jobs += [delayed(_linear)(config, seed) for seed in config.seeds if config.linear]
-    found = Parallel(n_jobs=_cores(), prefer="threads")(progress(jobs))
+    found = Parallel(n_jobs=cores(), prefer="threads")(progress(jobs))
     frames = [tidy(rows, experiment=NAME, arch=arch, task=config.convention) for arch, rows in found]
     return pd.concat(frames, ignore_index=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stream(config: Config, seed: int) -> BitFlipping:
@@ -127,10 +123,9 @@ def _run(config: Config, arm: Arm, width: int, seed: int) -> tuple[str, list[tup
     """One run: rows of losses and unit metrics."""
     stream, method = _stream(config, seed), replace(arm.method, width=width)
     state, rows = initial(method, stream, seed=seed), []
-    sample = stream.sample(config.steps, 1000) if config.batch == "stream" else None
 
     def measured(step: int) -> None:
-        x, y = sample or stream.present(max(step - 1, 0))
+        x, y = stream.present(max(step - 1, 0))
         rows.extend((seed, arm.name, step, *row) for row in unit_metrics(state, method, x, y))
 
     measured(0)
@@ -138,7 +133,16 @@ def _run(config: Config, arm: Arm, width: int, seed: int) -> tuple[str, list[tup
         rows.append((seed, arm.name, window.step, "all", "loss", window.loss))
         if window.step % config.measure_every == 0 or window.step == config.steps:
             measured(window.step)
+    if config.whole_stream:
+        found = unit_metrics(state, method, *_anywhere(stream, config.steps))
+        kept = [row for row in found if row[0] != "all"]
+        rows += [(seed, arm.name, config.steps, f"{layer}, whole stream", *rest) for layer, *rest in kept]
     return f"width {width}", rows
+
+
+@lru_cache(maxsize=16)
+def _anywhere(stream: BitFlipping, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    return stream.sample(steps, 1000)
 
 
 def _fresh(config: Config, width: int, seed: int) -> tuple[str, list[tuple]]:

@@ -8,6 +8,7 @@ data set instead of CIFAR-10, thousands of steps instead of 500 epochs, plain SG
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import pandas as pd
 import torch
@@ -28,6 +29,7 @@ from lop_utils.models.resnet import ResNet, ResNetConfig
 from lop_utils.models.vit import ViT, ViTConfig
 from lop_utils.optim.gradient_noise import GradientNoise
 from lop_utils.profiles import check as check_profile
+from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.batches import batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.loop import probe_steps, train
@@ -92,13 +94,14 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     Metrics: train_loss and test_accuracy; r2_forward, r2_backward (per layer and their mean), off_manifold (largest
     off-block entry of W - W at cloning), effective_rank_singular_raw, per layer and mean. Step 0 is the cloning.
     """
+    found = side_by_side(_run_seed, [(config, seed, device) for seed in config.seeds], device=device, progress=progress)
+    return tidy(chain.from_iterable(found), experiment=NAME, arch=config.arch, task=config.source)
+
+
+def _run_seed(config: Config, seed: int, device: torch.device | str) -> list[tuple]:
     source = load(config.source, device)
-    rows = []
-    for seed in progress(config.seeds):
-        base = _trained_base(config, source, seed)
-        for arm in config.arms:
-            rows += _run_arm(config, source, base, arm, seed)
-    return tidy(rows, experiment=NAME, arch=config.arch, task=config.source)
+    base = _trained_base(config, source, seed)
+    return [row for arm in config.arms for row in _run_arm(config, source, base, arm, seed)]
 
 
 def _trained_base(config: Config, source: Source, seed: int) -> nn.Module:

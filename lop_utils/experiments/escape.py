@@ -24,6 +24,7 @@ from lop_utils.manifolds.partition import Partition
 from lop_utils.models.stack import Stack
 from lop_utils.optim.sam import SAM
 from lop_utils.profiles import check as check_profile
+from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.batches import shared_batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.ensemble import member_cross_entropy, train_ensemble
@@ -92,11 +93,10 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     _train(config, base, _batches(config, source), config.base_steps)
     bases = base.unstacked()
     rows = _curvature(config, source, bases) if config.curvature else []
-    rows += _run_group(config, source, base, ["base"]) if config.base else []
-    for names in progress(grouped(config.arms)):
-        nets = [net for name in names for net in _start(config, source, bases, name)]
-        rows += _run_group(config, source, Stack(nets, seeds=list(config.seeds) * len(names)), names)
-    return tidy(rows, experiment=NAME, arch=config.arch, task=config.source)
+    groups = [["base"]] if config.base else []
+    parts = [(config, bases, names, device) for names in groups + grouped(config.arms)]
+    found = side_by_side(_run_group, parts, device=device, progress=progress)
+    return tidy(rows + [row for part in found for row in part], experiment=NAME, arch=config.arch, task=config.source)
 
 
 def _start(config: Config, source: Source, bases: list[nn.Module], name: str) -> list[nn.Module]:
@@ -118,8 +118,11 @@ def _batches(config: Config, source: Source, *, skip: int = 0) -> Batches:
     return stream
 
 
-def _run_group(config: Config, source: Source, stack: Stack, names: list[str]) -> list[tuple]:
-    """Train one stack of arms x seeds after the cloning, and measure it on the way."""
+def _run_group(config: Config, bases: list[nn.Module], names: list[str], device: torch.device | str) -> list[tuple]:
+    """Train one stack of arms x seeds after the cloning, or the bases themselves, and measure it on the way."""
+    source = load(config.source, device)
+    nets = bases if names == ["base"] else [net for name in names for net in _start(config, source, bases, name)]
+    stack = Stack(nets, seeds=list(config.seeds) * len(names))
     stream, rows = _batches(config, source, skip=config.base_steps), []
     optimizer = torch.optim.SGD(stack.parameters(), lr=config.lr)
     owners, copies, radius = [(seed, name) for name in names for seed in config.seeds], 1, 0.0

@@ -17,7 +17,7 @@ from lop_utils.errors import UsageError, check_choice
 from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.collapse import neural_collapse
 from lop_utils.metrics.record import LayerRecord, record
-from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
+from lop_utils.metrics.spectrum import RANK_METRICS
 from lop_utils.models.mlp import MLP, MLPConfig
 from lop_utils.profiles import check as check_profile
 from lop_utils.streams.batches import batches
@@ -163,7 +163,7 @@ def _measure(net: MLP, source: Source, targets: Tensor) -> list[tuple[str, str, 
 
 
 def _layer_metrics(layer: LayerRecord) -> dict[str, float]:
-    z, values = layer.pre_activation.double(), spectrum(layer.activation, layer=layer.name)
+    z, values = layer.pre_activation.double(), layer.spectrum
     spread = z.std(0)
     return {
         RAW: RANK_METRICS[RAW](values),

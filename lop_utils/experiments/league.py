@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import pandas as pd
 import torch
@@ -11,6 +12,7 @@ from lop_utils.experiments.continual import train_stream
 from lop_utils.experiments.league_entrants import ENTRANTS, Entrant, entrant
 from lop_utils.experiments.tidy import tidy
 from lop_utils.profiles import check as check_profile
+from lop_utils.side_by_side import side_by_side
 
 NAME = "league"
 TUNING, JUDGED = "tuning", "judged"
@@ -64,14 +66,18 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     online_accuracy of every task; chosen (step 0, layer "judged"): the value that tuning chose; of the last judged task
     the means over layers of dead, duplicate, effective_rank and pre_activation_sd, and the weight_norm of the network.
     """
-    rows: list[tuple] = []
-    for name in progress(config.entrants):
-        tried = {value: _tuning(config, name, value, device) for value in _tried(ENTRANTS[name])}
-        rows += [row for found in tried.values() for row in found]
-        chosen = max(tried, key=lambda value: _late(tried[value], config.late)) if tried else ENTRANTS[name].values[0]
-        rows += [(seed, name, 0, JUDGED, "chosen", chosen) for seed in config.seeds]
-        rows += _judged(config, name, chosen, device)
-    return tidy(rows, experiment=NAME, arch="mlp", task="regrouped patches")
+    parts = [(config, name, device) for name in config.entrants]
+    found = side_by_side(_entered, parts, device=device, progress=progress)
+    return tidy(chain.from_iterable(found), experiment=NAME, arch="mlp", task="regrouped patches")
+
+
+def _entered(config: Config, name: str, device: torch.device | str) -> list[tuple]:
+    """Tuning and judging of one entrant."""
+    tried = {value: _tuning(config, name, value, device) for value in _tried(ENTRANTS[name])}
+    rows = [row for found in tried.values() for row in found]
+    chosen = max(tried, key=lambda value: _late(tried[value], config.late)) if tried else ENTRANTS[name].values[0]
+    rows += [(seed, name, 0, JUDGED, "chosen", chosen) for seed in config.seeds]
+    return rows + _judged(config, name, chosen, device)
 
 
 def stream_config(config: Config, name: str, value: float) -> StreamConfig:

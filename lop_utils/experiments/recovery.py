@@ -20,6 +20,7 @@ from lop_utils.experiments.continual_reading import select
 from lop_utils.experiments.recovery_remedies import FRESH, REMEDIES, WORN
 from lop_utils.experiments.tidy import tidy
 from lop_utils.profiles import check as check_profile
+from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.tasks import Task, members_task
 
 NAME = "recovery"
@@ -74,15 +75,22 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     accuracy on the task's images so many steps into the task.
     """
     worn = wear(config, torch.device(device))
-    rows = list(worn.rows)
-    for name in progress((WORN, *config.remedies)):
-        runner = treated(config, worn, name)
-        for index in further(config):
-            learn_timed(config, runner, index)
-        rows += runner.rows
-    for index in further(config):
-        rows += learn_timed(config, newborn(worn, FRESH, index), index).rows
+    parts = [(config, worn, name) for name in (WORN, *config.remedies, FRESH)]
+    found = side_by_side(_further_rows, parts, device=device, progress=progress)
+    rows = worn.rows + [row for part in found for row in part]
     return tidy(rows, experiment=NAME, arch="mlp", task=f"regrouped {config.source}")
+
+
+def _further_rows(config: Config, worn: Runner, name: str) -> list[tuple]:
+    """The rows of the further tasks: of the worn networks under one remedy, or of fresh ones in each."""
+    if name == FRESH:
+        return [
+            row for index in further(config) for row in learn_timed(config, newborn(worn, FRESH, index), index).rows
+        ]
+    runner = treated(config, worn, name)
+    for index in further(config):
+        learn_timed(config, runner, index)
+    return runner.rows
 
 
 def further(config: Config) -> range:

@@ -25,6 +25,7 @@ from lop_utils.metrics.record import record
 from lop_utils.models.mlp import MLP, MLPConfig
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
+from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.batches import member_batches
 from lop_utils.streams.sources import load
 from lop_utils.streams.tasks import Task, make_stream, members_task
@@ -105,13 +106,11 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     on some image of the task now), moved (largest change of an incoming weight or bias of theirs). For the arm "bias
     decay" in the first layer also alive_predicted. At the end, layer "all": train_loss, train_accuracy, test_accuracy.
     """
-    frames = []
-    for case in progress(config.cases):
-        start, rows = _start(config, case, torch.device(device)), []
-        for name in config.arms:
-            if case != WORN_CASE or ARMS[name].killed:
-                rows += _run_arm(config, start, name)
-        frames.append(tidy(rows, experiment=NAME, arch="mlp", task=case))
+    starts = {case: _start(config, case, torch.device(device)) for case in config.cases}
+    entered = [(case, name) for case in starts for name in config.arms if case != WORN_CASE or ARMS[name].killed]
+    parts = [(config, starts[case], name) for case, name in entered]
+    found = side_by_side(_run_arm, parts, device=device, progress=progress)
+    frames = [tidy(r, experiment=NAME, arch="mlp", task=case) for (case, _), r in zip(entered, found, strict=True)]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -19,7 +19,7 @@ from lop_utils.experiments.tension_settings import SETTINGS, Setting, networks, 
 from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.collapse import neural_collapse
 from lop_utils.metrics.record import record
-from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
+from lop_utils.metrics.spectrum import RANK_METRICS
 from lop_utils.models.mlp import MLP
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
@@ -168,7 +168,7 @@ def _representation(net: MLP, x: Tensor, y: Tensor) -> list[tuple[str, str, floa
     rows = []
     layers = list(record(net, x).values())
     for layer in layers:
-        values = spectrum(layer.activation, layer=layer.name)
+        values = layer.spectrum
         rows += [(layer.name, metric, RANK_METRICS[metric](values)) for metric in (RAW, CENTRED)]
         rows.append((layer.name, "dead", float((layer.activation == 0).all(0).double().mean())))
     means = {metric: [v for _, m, v in rows if m == metric] for metric in (RAW, CENTRED, "dead")}

@@ -16,7 +16,7 @@ from lop_utils.experiments.tension_data import accuracy, repeated
 from lop_utils.experiments.tension_settings import SETTINGS, networks, regularise
 from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.record import record
-from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
+from lop_utils.metrics.spectrum import RANK_METRICS
 from lop_utils.models.mlp import MLP
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
@@ -145,7 +145,7 @@ class _Phases:
         for i, seed in enumerate(config.seeds):
             net, x, y = nets[setting * len(config.seeds) + i], self.x[i], self.y[i]
             layers = record(net, x[: config.samples]).values()
-            ranks = [RANK_METRICS[RAW](spectrum(layer.activation, layer=layer.name)) for layer in layers]
+            ranks = [RANK_METRICS[RAW](layer.spectrum) for layer in layers]
             values = {"test_accuracy": accuracy(net, x[config.samples :], y[config.samples :])}
             values |= {"accuracy": accuracy(net, x[:images], y[:images]), RAW: sum(ranks) / len(ranks)}
             found += [(seed, method, step, "all", name, value) for name, value in values.items()]

@@ -19,6 +19,7 @@ from lop_utils.evidence import claims, store
 from lop_utils.evidence.provenance import provenance
 from lop_utils.evidence.render import Html, table
 from lop_utils.evidence.stats import interval
+from lop_utils.side_by_side import allow_processes, cores
 
 
 class Chapter:
@@ -42,6 +43,7 @@ class Chapter:
         self.seed = seed
         if self.device.type == "cpu" and profile != "paper":
             torch.set_num_threads(1)  # these networks are too small for more threads to pay, and idle threads cost
+            allow_processes(cores() if profile in profiles.JUDGED else 1)  # the others end before a process has started
         self.judged = profile in profiles.JUDGED
         self._seeds: set[int] = set()
         self._started = time.perf_counter()

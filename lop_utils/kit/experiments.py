@@ -23,6 +23,7 @@ import yaml
 from lop_utils import experiments
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.evidence import store
+from lop_utils.side_by_side import allow_processes
 
 BACKENDS = ("joblib", "dask")
 
@@ -136,9 +137,13 @@ def _shown(value: object) -> str:
 
 
 def perform(run: Run, threads: int = 1) -> Done:
-    """Fetch or compute one run, with so many threads; an error is part of what is returned, not raised."""
+    """Fetch or compute one run, with so many threads, or as many processes of one thread where it can be split.
+
+    An error is part of what is returned, not raised.
+    """
     started, module = time.perf_counter(), importlib.import_module(run.module)
     torch.set_num_threads(threads)
+    allow_processes(threads)
     try:
         result = store.result_of(module, run.config, device=run.device)
     except Exception as error:

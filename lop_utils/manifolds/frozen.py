@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lop_utils.errors import UsageError
-from lop_utils.metrics.record import record, require_finite
+from lop_utils.metrics.record import record
 from lop_utils.metrics.units import dead_units
+from lop_utils.metrics.validate import require_finite
 from lop_utils.models.spaces import WRITES, axis_uses
 
 Masks = Mapping[str, Tensor]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lop_utils.errors import UsageError
-from lop_utils.metrics.record import require_finite
+from lop_utils.metrics.validate import require_finite
 
 
 def cloning_r2(signals: Tensor, labels: Tensor, *, layer: str = "signals") -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.metrics.record import LayerRecord
-from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
+from lop_utils.metrics.spectrum import RANK_METRICS
 from lop_utils.metrics.units import (
     dead_units,
     dormant_units,
@@ -131,7 +131,7 @@ class Rank:
         check_choice("rank metric", self.metric, RANK_METRICS)
 
     def __call__(self, layer: LayerRecord, slope: Tensor | None = None) -> float:
-        return RANK_METRICS[self.metric](spectrum(layer.activation, layer=layer.name))
+        return RANK_METRICS[self.metric](layer.spectrum)
 
 
 Definition = UnitDefinition | Redundancy | Rank

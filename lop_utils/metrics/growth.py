@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lop_utils.errors import UsageError
-from lop_utils.metrics.record import require_finite
+from lop_utils.metrics.validate import require_finite
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from lop_utils.errors import UsageError
+from lop_utils.metrics.spectrum import Spectrum, spectrum
 from lop_utils.models.spaces import Space, spaces_of
 
 
@@ -23,6 +25,11 @@ class LayerRecord:
     pre_activation: Tensor | None
     activation: Tensor
     gradient: Tensor | None = None
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The spectrum of the activations, computed once however many ranks are asked for."""
+        return spectrum(self.activation, layer=self.name)
 
 
 def record(
@@ -63,16 +70,6 @@ def record(
             )
             for space, activation, gradient in zip(wanted, activations, gradients, strict=True)
         }
-
-
-def require_finite(layer: str, values: Tensor) -> Tensor:
-    """Return `values`, or raise `UsageError` naming the layer when some are not finite."""
-    if not torch.isfinite(values).all():
-        count = int((~torch.isfinite(values)).sum())
-        raise UsageError(
-            f"layer {layer}: {count} values are not finite", remedy="check for divergence before measuring"
-        )
-    return values
 
 
 def _wanted(model: nn.Module, names: Sequence[str] | None) -> list[Space]:

@@ -8,9 +8,10 @@ here carries its spectrum and its centring: `effective_rank_singular_raw`, `part
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
-from scipy.linalg import eigh
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
@@ -20,16 +21,50 @@ from lop_utils.metrics.validate import require_units
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values, descending, float64, of activations H (rows, units): raw and with each unit's mean removed."""
+    """Singular values, descending, float64, of activations H (rows, units): raw and with each unit's mean removed.
 
-    raw: Tensor
-    centred: Tensor
-    rows: int
-    units: int
+    Made by `spectrum`; each of the two is computed when it is first asked for. scaled: H / size in float64.
+    """
+
+    scaled: Tensor
+    size: float
+
+    @property
+    def rows(self) -> int:
+        return len(self.scaled)
+
+    @property
+    def units(self) -> int:
+        return self.scaled.shape[1]
+
+    @cached_property
+    def raw(self) -> Tensor:
+        """Singular values of H, (min(rows, units),)."""
+        return self.size * _roots(self._grams[0], self._scale)
+
+    @cached_property
+    def centred(self) -> Tensor:
+        """Singular values of H without the mean over its rows, (min(rows, units),)."""
+        return self.size * _roots(self._grams[1], self._scale)
 
     def values(self, centring: str) -> Tensor:
         check_choice("centring", centring, ("raw", "centred"))
         return self.raw if centring == "raw" else self.centred
+
+    @cached_property
+    def _grams(self) -> tuple[Tensor, Tensor]:
+        """Gram matrices of the smaller side, raw and centred; on the CPU only their lower triangles."""
+        mean = self.scaled.mean(0)
+        c = self.scaled - mean
+        if self.rows <= self.units:
+            centred, along = _gram(c), c @ mean  # (rows, rows), (rows,)
+            return centred + along + along[:, None] + mean @ mean, centred
+        centred = _gram(c.T)  # (units, units)
+        return centred + self.rows * torch.outer(mean, mean), centred  # adding the mean back cancels nothing
+
+    @cached_property
+    def _scale(self) -> float:
+        return float(self._grams[0].diagonal().sum())
 
 
 def spectrum(activations: Tensor, *, layer: str = "activations") -> Spectrum:
@@ -43,19 +78,8 @@ def spectrum(activations: Tensor, *, layer: str = "activations") -> Spectrum:
     tensor([1., 1., 1.], dtype=torch.float64)
     """
     h = require_units(layer, activations).double()  # (rows, units)
-    rows, units = h.shape
     size = 2.0 ** math.frexp(float(h.abs().max()))[1]  # a power of two: scaling rounds nothing
-    h = h / size  # squares neither over- nor underflow
-    mean = h.mean(0)
-    c = h - mean
-    if rows <= units:
-        centred, along = _gram(c), c @ mean  # (rows, rows), (rows,)
-        raw = centred + along + along[:, None] + mean @ mean
-    else:
-        centred = _gram(c.T)  # (units, units)
-        raw = centred + rows * torch.outer(mean, mean)  # adding the mean back cancels nothing
-    scale = float(raw.diagonal().sum())
-    return Spectrum(size * _roots(raw, scale), size * _roots(centred, scale), rows, units)
+    return Spectrum(h / size, size)  # squares neither over- nor underflow
 
 
 def _gram(c: Tensor) -> Tensor:
@@ -71,7 +95,7 @@ def _roots(gram: Tensor, scale: float) -> Tensor:
     """Square roots of the eigenvalues of a Gram matrix, of which the lower triangle is read; those below their
     rounding, or below that of the mean, are exactly 0."""
     if gram.device.type == "cpu":
-        ascending = torch.from_numpy(eigh(gram.numpy(), eigvals_only=True, check_finite=False))
+        ascending = torch.from_numpy(np.linalg.eigvalsh(gram.numpy()))
     else:
         ascending = torch.linalg.eigvalsh(gram)
     eigenvalues, eps = ascending.flip(0), torch.finfo(gram.dtype).eps

@@ -14,8 +14,9 @@ from torch.func import functional_call, jacrev, vmap
 
 from lop_utils.errors import UsageError
 from lop_utils.metrics.hessian import hessian_epsilon_rank
-from lop_utils.metrics.record import _untouched, require_finite
+from lop_utils.metrics.record import _untouched
 from lop_utils.metrics.spectrum import effective_rank
+from lop_utils.metrics.validate import require_finite
 
 
 @dataclass(frozen=True)

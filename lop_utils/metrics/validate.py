@@ -1,9 +1,9 @@
 """What every metric asks of its input, said once; the message names the layer."""
 
+import torch
 from torch import Tensor
 
 from lop_utils.errors import UsageError
-from lop_utils.metrics.record import require_finite
 
 
 def require_units(layer: str, values: Tensor, *, like: Tensor | None = None) -> Tensor:
@@ -21,3 +21,13 @@ def require_units(layer: str, values: Tensor, *, like: Tensor | None = None) -> 
         shapes = f"{tuple(values.shape)} beside {tuple(like.shape)}"
         raise UsageError(f"layer {layer}: shapes {shapes} differ", remedy="record both on the same batch")
     return require_finite(layer, values)
+
+
+def require_finite(layer: str, values: Tensor) -> Tensor:
+    """Return `values`, or raise `UsageError` naming the layer when some are not finite."""
+    if not torch.isfinite(values).all():
+        count = int((~torch.isfinite(values)).sum())
+        raise UsageError(
+            f"layer {layer}: {count} values are not finite", remedy="check for divergence before measuring"
+        )
+    return values

@@ -64,10 +64,11 @@ def class_split(source: Source, *, per_task: int = 5, seed: int) -> Stream:
         divisors = ", ".join(str(k) for k in range(2, source.classes + 1) if source.classes % k == 0)
         problem = f"{source.classes} classes of {source.name} in tasks of {per_task}"
         raise UsageError(problem, remedy=f"choose per_task from {divisors}")
-    order = torch.randperm(source.classes, generator=_generator(seed))
+    classes = source.classes
+    order = torch.randperm(classes, generator=_generator(seed))
 
     def make(index: int) -> Task:
-        active = torch.zeros(source.classes, dtype=torch.bool)
+        active = torch.zeros(classes, dtype=torch.bool)
         active[order[index * per_task : (index + 1) * per_task]] = True
         active = active.to(source.targets.device)
         train, test = active[source.targets], active[source.test_targets]
@@ -88,10 +89,10 @@ def regrouped(source: Source, *, groups: int = 5, views: int | None = None, seed
         problem = f"{source.classes} classes of {source.name} in {groups} groups"
         raise UsageError(problem, remedy=f"choose groups from 2 to {source.classes}")
     keep = _first_of_each(source, views)
-    inputs, own = source.inputs[keep], source.targets[keep]
+    inputs, own, classes = source.inputs[keep], source.targets[keep], source.classes
 
     def make(index: int) -> Task:
-        shuffled = torch.randperm(source.classes, generator=_generator(seed, index)) % groups
+        shuffled = torch.randperm(classes, generator=_generator(seed, index)) % groups
         label = shuffled.to(own.device)
         return _whole(index, inputs, label[own], source.test_inputs, label[source.test_targets], groups)
 
@@ -121,12 +122,12 @@ def permuted_inputs(source: Source, *, samples: int | None = None, seed: int) ->
 
     Source: permuted MNIST (Goodfellow et al. 2013; Dohare et al. 2024). Task 0 is permuted too.
     """
-    keep = _sample(source, samples, seed)
+    keep, classes = _sample(source, samples, seed), source.classes
 
     def make(index: int) -> Task:
         order = torch.randperm(source.size, generator=_generator(seed, index)).to(source.inputs.device)
         permuted = [x.flatten(1)[:, order].view_as(x) for x in (source.inputs[keep], source.test_inputs)]
-        return _whole(index, permuted[0], source.targets[keep], permuted[1], source.test_targets, source.classes)
+        return _whole(index, permuted[0], source.targets[keep], permuted[1], source.test_targets, classes)
 
     return Stream("permuted_inputs", source.classes, None, make)
 

@@ -324,9 +324,10 @@ def _worst(lanes, m, rule):
     """The mature unit of least utility, -1 if there is none."""
     P, best, least = len(lanes), -1, np.inf
     for j in range(rule.width):
-        worth = m[UTILITY * P + j] / (1.0 - m[POWER * P + j])
-        if m[AGE * P + j] > rule.maturity and worth < least:
-            best, least = j, worth
+        if m[AGE * P + j] > rule.maturity:  # few are where units are replaced often: no division for the others
+            worth = m[UTILITY * P + j] / (1.0 - m[POWER * P + j])
+            if worth < least:
+                best, least = j, worth
     return best
 
 
@@ -356,11 +357,11 @@ def _replaced(lanes, arrays, slow, rule, m, on, t, j):
 @compiled
 def _replaced_as_coded(lanes, arrays, rule, m, count, j):
     """The same of the public code, in the block: outgoing weight and every bias zeroed, incoming weights kept."""
-    P = len(lanes)
+    P, share = len(lanes), 1.0 / (count + 1)
     expected = m[V * P + j] * m[MEAN * P + j] / (1.0 - m[POWER * P + j])
     m[V * P + j], m[UTILITY * P + j], m[MEAN * P + j], m[POWER * P + j], m[AGE * P + j] = 0.0, 0.0, 0.0, 1.0, 0.0
     for i in range(P):  # what the slow rows have moved stays on record, the bias that moved with them becomes 0
-        moved = (m[S * P + i] - m[S0 * P + i]) / (count + 1)
+        moved = (m[S * P + i] - m[S0 * P + i]) * share
         bias = arrays.b[i] + moved
         arrays.b[i] = -moved
         m[S * P + i] -= bias

@@ -1,5 +1,7 @@
 """The bit-flipping stream against its definitions, and the experiment built on it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from lop_utils.experiments import bit_flipping as experiment
 from lop_utils.experiments.bit_flipping import Arm, Config, preset, run
 from lop_utils.streams import counter
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
-from lop_utils.training.online import Method
+from lop_utils.training.online import Method, initial, learn
 
 TINY = {
     "steps": 400, "widths": (3,), "seeds": (0, 1), "period": 100, "every": 50, "measure_every": 200, "checkpoints": 2,
@@ -96,17 +98,38 @@ def test_the_experiment_gives_tidy_rows_of_every_arm_layer_and_metric():
 
 
 def test_the_same_seed_gives_the_same_frame_on_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(experiment, "_cores", lambda: 1)
+    monkeypatch.setattr(experiment, "cores", lambda: 1)
     alone = run(Config(**TINY))
-    monkeypatch.setattr(experiment, "_cores", lambda: 2)
+    monkeypatch.setattr(experiment, "cores", lambda: 2)
     assert alone.equals(run(Config(**TINY)))
 
 
 def test_presets_and_bad_configurations():
     assert preset("laptop", seed=3).seeds == tuple(range(3, 13)) and preset("laptop").steps == 5_000_000
-    for bad in ({"seeds": ()}, {"measure_every": 15_000}, {"fresh_steps": 2_000_000}, {"batch": "past"}):
+    for bad in ({"seeds": ()}, {"measure_every": 15_000}, {"fresh_steps": 2_000_000}, {"convention": "past"}):
         with pytest.raises(UsageError):
             preset("laptop", **bad)
+
+
+def test_the_whole_stream_is_measured_at_the_end_on_the_same_networks():
+    config = Config(**TINY)
+    frame = run(replace(config, whole_stream=True))
+    extra = frame["layer"].str.endswith(", whole stream")
+    assert frame[~extra].reset_index(drop=True).equals(run(config))
+    assert set(frame["layer"][extra]) == {"after, whole stream", "before, whole stream"}
+    assert set(frame["step"][extra]) == {config.steps}
+    arm, width, seed = config.arms[0], config.widths[0], config.seeds[0]
+    stream = BitFlipping(seed=seed, period=config.period, convention=config.convention)
+    method = replace(arm.method, width=width)
+    state = initial(method, stream, seed=seed)
+    list(learn(method, stream, state, steps=config.steps, every=config.every, seed=seed, engine="torch"))
+    x, _ = stream.sample(config.steps, 1000)
+    h = np.maximum(x @ state.w + state.b, 0.0)
+    p = np.linalg.svd(h, compute_uv=False)
+    p = p[p > 0] / p.sum()
+    rows = frame[extra & (frame["seed"] == seed) & (frame["arch"] == f"width {width}") & (frame["method"] == arm.name)]
+    rows = rows[(rows["metric"] == "effective_rank") & (rows["layer"] == "after, whole stream")]
+    assert rows["value"].item() == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-5)
 
 
 def test_dead_units_count_after_the_activation_only():
