@@ -8,6 +8,7 @@ the weights back to their first length, is the arm `rescaled` (done here at the 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import pandas as pd
 import torch
@@ -22,6 +23,7 @@ from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
 from lop_utils.models.mlp import MLP
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
+from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.sources import load
 from lop_utils.streams.tasks import make_stream
 
@@ -92,10 +94,9 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     radial (|cosine| between weights and their gradient, mean), length (of the weights at the task's end), and at the
     task's end what `activity` finds.
     """
-    rows = []
-    for arm in progress(config.arms):
-        rows += _train(config, arm, torch.device(device))
-    return tidy(rows, experiment=NAME, arch="mlp", task=f"regrouped {config.source}")
+    parts = [(config, arm, torch.device(device)) for arm in config.arms]
+    found = side_by_side(_train, parts, device=device, progress=progress)
+    return tidy(chain.from_iterable(found), experiment=NAME, arch="mlp", task=f"regrouped {config.source}")
 
 
 def _train(config: Config, name: str, device: torch.device) -> list[tuple]:

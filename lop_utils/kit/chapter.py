@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from types import ModuleType
@@ -19,6 +20,7 @@ from lop_utils.evidence import claims, store
 from lop_utils.evidence.provenance import provenance
 from lop_utils.evidence.render import Html, table
 from lop_utils.evidence.stats import interval
+from lop_utils.kit.experiments import Run, run_all
 from lop_utils.side_by_side import allow_processes, cores
 
 
@@ -59,6 +61,15 @@ class Chapter:
         result = store.result_of(experiment, config, device=self.device)
         self._seeds.update(result.provenance["seeds"])
         return result
+
+    def all_results(self, wanted: Mapping[object, tuple[ModuleType, object]]) -> dict[object, store.Result]:
+        """`results` of many pairs (experiment, config) by their keys; what is not stored is computed side by side."""
+        if self.judged and self.device.type == "cpu":
+            runs = [Run(module.__name__, config, "cpu", str(key)) for key, (module, config) in wanted.items()]
+            missing = [run for run in runs if not run.stored()]
+            if len(missing) > 1:
+                deque(run_all(missing, jobs=cores()), maxlen=0)  # one that fails is not stored, and raises below
+        return {key: self.results(*pair) for key, pair in wanted.items()}
 
     def judge(
         self, claim_id: str, *, seeds: Sequence[int] | None = None, **measures: Sequence[float]

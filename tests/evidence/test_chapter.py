@@ -12,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lop_utils.errors import UsageError
 from lop_utils.evidence import claims
+from lop_utils.experiments import two_tasks
 from lop_utils.kit.chapter import Chapter
 
 VALUES = [1.0, 1.1, 0.9, 1.2, 0.8]
@@ -125,3 +126,22 @@ def test_the_provenance_table_names_profile_device_seeds_and_versions(chapter):
     for piece in ["profile: laptop", "device: cpu", "seeds: 3", f"torch {torch.__version__.split('+')[0]}"]:
         assert piece in text
     assert "<caption>" in chapter.provenance()._repr_html_()
+
+
+def test_all_results_are_those_of_single_requests_by_key(book, glued):
+    chapter = Chapter("05_cloning", profile="smoke", device="cpu")
+    configs = {lr: two_tasks.preset("smoke", seed=0, lr=lr) for lr in (0.01, 0.02)}
+    found = chapter.all_results({lr: (two_tasks, config) for lr, config in configs.items()})
+    assert list(found) == [0.01, 0.02]
+    for lr, result in found.items():
+        assert result.frame.equals(two_tasks.run(configs[lr]))
+
+
+@pytest.mark.slow
+def test_a_judged_chapter_computes_what_is_missing_in_other_processes(chapter, monkeypatch):
+    configs = {lr: two_tasks.preset("smoke", seed=0, lr=lr) for lr in (0.01, 0.02, 0.03)}
+    expected = two_tasks.run(configs[0.01])
+    monkeypatch.setattr(two_tasks, "run", lambda *_: pytest.fail("computed in this process"))
+    found = chapter.all_results({lr: (two_tasks, config) for lr, config in configs.items()})
+    assert list(found) == list(configs)
+    assert found[0.01].frame.equals(expected)

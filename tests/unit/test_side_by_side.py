@@ -15,8 +15,6 @@ from lop_utils.side_by_side import allow_processes, cores, side_by_side
 @pytest.fixture
 def two_processes():
     allow_processes(2)
-    yield
-    allow_processes(1)
 
 
 def where(number: int) -> tuple[int, int, int, int]:
@@ -75,9 +73,6 @@ def test_processes_have_one_thread_and_start_none_of_their_own(two_processes):
 def test_two_processes_give_the_frame_of_one_to_the_last_bit(experiment, changes):
     config = experiment.preset("smoke", seed=0, **changes)
     alone = experiment.run(config)
-    try:
-        allow_processes(2)
-        spread = experiment.run(config)
-    finally:
-        allow_processes(1)
+    allow_processes(2)
+    spread = experiment.run(config)
     pd.testing.assert_frame_equal(alone, spread, check_exact=True)
