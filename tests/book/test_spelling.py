@@ -1,6 +1,7 @@
 """Every word of the book is in an English dictionary or in the book's own list, `book/words.txt`."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 
@@ -9,6 +10,10 @@ from prose import passages, words
 from spellchecker import SpellChecker
 from tiny_book import ROOT
 
+BRITISH = (
+    (re.compile(r"(?<=\w{3})is(?=e[drs]?$|ers$|ing$|ations?$|able$)"), "iz"),
+    (re.compile(r"our(?=\w{0,5}$)"), "or"),
+)
 OWN = (ROOT / "book/words.txt").read_text(encoding="utf-8").splitlines()
 
 
@@ -22,12 +27,18 @@ def book() -> list[tuple[str, str]]:
     return list(passages(ROOT))
 
 
+def is_english(word: str, english: SpellChecker) -> bool:
+    """Whether the dictionary, which is an American one, has a word in lower case, or the word that it is in British."""
+    forms = {word, *(pattern.sub(american, word) for pattern, american in BRITISH)}
+    return any(form in english for form in forms)
+
+
 def misspelt(prose: Iterable[tuple[str, str]], english: SpellChecker) -> Iterator[str]:
     """A line for each place and word that neither the dictionary nor the list has."""
     known = set(OWN)
     for where, text in prose:
         for word in sorted({word for word in words(text) if word.lower() not in known}):
-            if word.lower() not in english:
+            if not is_english(word.lower(), english):
                 guess = english.correction(word.lower())
                 yield f"{where}: {word}" + (f" (did you mean {guess}?)" if guess not in (None, word.lower()) else "")
 
@@ -37,10 +48,20 @@ def test_every_word_of_the_book_is_spelt_as_in_a_dictionary(book, english):
     assert found == [], "correct them, or add what is right to book/words.txt:\n" + "\n".join(found)
 
 
+@pytest.mark.parametrize("word", ["normalised", "recognisers", "initialisation", "colours", "neighbouring", "rise"])
+def test_british_spellings_are_english(word, english):
+    assert is_english(word, english)
+
+
+@pytest.mark.parametrize("word", ["normelised", "recieve", "coulour", "plastisity", "initialisasion", "neihgbour"])
+def test_misspelt_words_are_not(word, english):
+    assert not is_english(word, english)
+
+
 def test_the_list_of_words_is_sorted_and_holds_nothing_that_the_book_or_the_dictionary_makes_needless(book, english):
     assert sorted(set(OWN)) == OWN and all(word == word.lower() for word in OWN)
     used = {word.lower() for _, text in book for word in words(text)}
-    assert [word for word in OWN if word not in used or word in english] == []
+    assert [word for word in OWN if word not in used or is_english(word, english)] == []
 
 
 def test_a_misspelling_is_found_with_its_page_and_cell_wherever_it_stands(tmp_path, english):
