@@ -131,17 +131,21 @@ def survey(site: Path) -> list[Facts]:
 
 
 def rows(facts: Sequence[Facts]) -> list[tuple[str, ...]]:
-    """The cells of a table: a row for each page, its weight in MB, then the totals.
+    """The cells of a table: a row for each page, its weight in MB, then the median, the most and the sums.
 
-    >>> rows([Facts("a.html", 1_200_000, 0, 0, 0, 7), Facts("b.html", 800_000, 0, 1, 0, 2)])[-2:]
-    [('b.html', '0.80', '0', '1', '0', '2'), ('all: median, most', '1.00, 1.20', '0', '1', '0', '9')]
+    >>> _, b, middle, last = rows([Facts("a.html", 1_200_000, 0, 0, 0, 7), Facts("b.html", 800_000, 0, 1, 0, 2)])
+    >>> b, last
+    (('b.html', '0.80', '0', '1', '0', '2'), ('most; sums', '1.20', '0', '1', '0', '9'))
+    >>> middle
+    ('median', '1.00', '', '', '', '')
     """
     if not facts:
         return []
     cells = [(f.page, f"{f.weight / 1e6:.2f}", *map(str, _counts(f))) for f in facts]
     weights = [f.weight / 1e6 for f in facts]
-    total = map(sum, zip(*map(_counts, facts), strict=True))
-    return [*cells, ("all: median, most", f"{median(weights):.2f}, {max(weights):.2f}", *map(str, total))]
+    sums = map(sum, zip(*map(_counts, facts), strict=True))
+    middle = ("median", f"{median(weights):.2f}", "", "", "", "")
+    return [*cells, middle, ("most; sums", f"{max(weights):.2f}", *map(str, sums))]
 
 
 def _counts(facts: Facts) -> tuple[int, ...]:

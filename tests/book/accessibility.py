@@ -1,6 +1,7 @@
 """axe-core over a page, anchors that exist, headings in order."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -27,11 +28,33 @@ axe.run({exclude: arguments[0].map(css => [css])}, {resultTypes: ['violations']}
 """
 
 
-def violations(browser: Browser, *, impacts: Iterable[str] = ("serious", "critical")) -> list[str]:
-    """What axe-core objects to on the page that is open, at these impacts; a line for each rule and element."""
+IMPACTS = ("critical", "serious", "moderate", "minor")
+
+
+def examine(browser: Browser) -> list[dict]:
+    """What axe-core objects to on the page that is open: rules with their impact and elements."""
     browser.driver.execute_script(_STILL + AXE.read_text(encoding="utf-8"))  # colours on their way are no colours
-    found = browser.driver.execute_async_script(_RUN, list(THEIRS))
+    return browser.driver.execute_async_script(_RUN, list(THEIRS))
+
+
+def violations(browser: Browser, *, impacts: Iterable[str] = ("serious", "critical")) -> list[str]:
+    """Those of these impacts; a line for each rule and element."""
+    return lines(examine(browser), impacts=impacts)
+
+
+def lines(found: list[dict], *, impacts: Iterable[str] = ("serious", "critical")) -> list[str]:
     return [f"{v['id']} ({v['help']}): {node}" for v in found if v["impact"] in impacts for node in v["nodes"] or [""]]
+
+
+def table(found: Mapping[str, list[dict]]) -> str:
+    """How many elements axe-core objects to, page by page and by impact, with the rules, and in all."""
+    width = max(map(len, [*found, "all pages"]))
+    made = [f"{'page':{width}}" + "".join(f"{impact:>10}" for impact in IMPACTS) + "  rules"]
+    for name, rules in {**found, "all pages": [rule for page in found.values() for rule in page]}.items():
+        counts = Counter(v["impact"] for v in rules for _ in v["nodes"] or [""])
+        named = ", ".join(sorted({v["id"] for v in rules}))
+        made.append(f"{name:{width}}" + "".join(f"{counts[i]:10}" for i in IMPACTS) + f"  {named}".rstrip())
+    return "\n".join(made) + "\n"
 
 
 def dead_anchors(page: Path, ids: dict[Path, set[str]]) -> list[str]:

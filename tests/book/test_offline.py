@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import tiny_book
-from accessibility import dead_anchors, structure, violations
+from accessibility import dead_anchors, structure, table, violations
 from browser_tools import audit, programs
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -145,6 +145,24 @@ def test_the_checks_of_accessibility_see_what_is_wrong_with_a_bad_page(tmp_path,
     browser.driver.get(bad.as_uri())
     rules = {line.split(" ")[0] for line in violations(browser)}
     assert {"button-name", "color-contrast", "image-alt", "html-has-lang"} <= rules
+
+
+def test_the_table_of_objections_counts_elements_by_page_and_impact():
+    found = {
+        "a.html": [
+            {"id": "one", "impact": "serious", "nodes": ["x", "y"]},
+            {"id": "two", "impact": "minor", "nodes": []},
+        ],
+        "b.html": [{"id": "one", "impact": "serious", "nodes": ["x"]}],
+        "c.html": [],
+    }
+    assert [line.split() for line in table(found).splitlines()] == [
+        ["page", "critical", "serious", "moderate", "minor", "rules"],
+        ["a.html", "0", "2", "0", "1", "one,", "two"],
+        ["b.html", "0", "1", "0", "0", "one"],
+        ["c.html", "0", "0", "0", "0"],
+        ["all", "pages", "0", "3", "0", "1", "one,", "two"],
+    ]
 
 
 def test_axe_finds_nothing_serious_on_a_page_of_every_kind(site, browser):
