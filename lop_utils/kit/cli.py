@@ -120,8 +120,23 @@ def build(profile: ProfileOption = "laptop", repository: RepositoryOption = "", 
         for problem in error.args:
             _say(f"  {problem}", error=True)
         return FAILED
+    _survey(index.parent)
     _say(f"the site is ready: {index}")
     return WELL
+
+
+def _survey(site: Path) -> None:
+    """The table at the end of a build."""
+    from lop_utils.kit.survey import rows, survey
+
+    _say("A first visit to each page in MB; requests to other hosts, images without a text, headings out of")
+    _say("order (none in a sound book); formulas:")
+    table = Table(box=None, pad_edge=False)
+    for head in ("page", "MB", "outside", "no text", "order", "formulas"):
+        table.add_column(head, justify="left" if head == "page" else "right")
+    for row in rows(survey(site)):
+        table.add_row(*row)
+    Console().print(table, markup=False)
 
 
 @app.command()

@@ -15,7 +15,7 @@ import yaml
 
 from lop_utils import profiles
 from lop_utils.errors import UsageError
-from lop_utils.kit import launch, stamps
+from lop_utils.kit import icons, launch, maths, social, stamps
 from lop_utils.kit.launch import Source
 from lop_utils.kit.pages import Page, check_stripped, pages, read, root
 
@@ -38,7 +38,7 @@ def build(profile: str, *, say: Callable[[str], None], source: Source | None = N
 
     With a `source` its pages have buttons for Colab, Binder, issues and edits, see `kit.launch`. An earlier site stays
     as it is until the new one is complete. `say` is given each line of progress. Raises `UsageError` for a chapter that
-    is not executed or has outputs, `BuildError` if there is any warning or a button leads nowhere.
+    is not executed or has outputs, `BuildError` if there is any warning, a button leads nowhere or an icon is lacking.
     """
     profiles.check(profile)
     check_jupyter_book()
@@ -52,10 +52,20 @@ def build(profile: str, *, say: Callable[[str], None], source: Source | None = N
         missing.append("index.html was not built")
     if problems or missing:
         raise BuildError(*problems, *missing)
-    if source is not None and (broken := _wire(html, source)):
-        raise BuildError(*(f"broken link: {link}" for link in broken))
+    _finish(html, first=found[0].document, source=source)
     _swap(html, home / "_site")
     return home / "_site" / "index.html"
+
+
+def _finish(html: Path, *, first: str, source: Source | None) -> None:
+    """What Jupyter Book leaves undone: links to the source, light pages, words for those who link to a page."""
+    if source is not None and (broken := _wire(html, source)):
+        raise BuildError(*(f"broken link: {link}" for link in broken))
+    if lacking := icons.trim(html):
+        raise BuildError(*lacking)
+    maths.leave_out(html)
+    name = yaml.safe_load((root() / CONFIG).read_text(encoding="utf-8")).get("title", "")
+    social.describe(html, name=name, first=first, address=source.pages if source else None)
 
 
 def check_jupyter_book() -> None:
