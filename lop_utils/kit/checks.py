@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lop_utils import profiles
 from lop_utils.errors import UsageError
+from lop_utils.evidence import badges
 from lop_utils.evidence.claims import VERDICTS, Claim, Verdict, ledger, load_claims
 from lop_utils.evidence.files import write_atomically
 from lop_utils.evidence.provenance import library_versions
@@ -127,6 +128,12 @@ def _record(profile: str, verdicts: list[Verdict]) -> None:
     path = reference(profile)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(path.with_name("claims.svg"), recorded_badge(content).encode())
+
+
+def recorded_badge(content: dict) -> str:
+    """The badge of a reference's verdicts, which `lop check --record` keeps beside it for the README."""
+    return badges.of_verdicts(entry["verdict"] for entry in content["verdicts"].values())
 
 
 def _drift(profile: str, verdicts: list[Verdict], run: set[str]) -> list[str]:
