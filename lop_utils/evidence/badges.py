@@ -28,7 +28,7 @@ def badge(label: str, message: str, colour: str = NEUTRAL) -> str:
 
     Every text is stretched to the width that is kept for it, so that it fits in any font.
 
-    >>> badge("claims", "2 reproduced").startswith('<svg xmlns="http://www.w3.org/2000/svg" width="143"')
+    >>> badge("claims", "2 reproduced").startswith('<svg xmlns="http://www.w3.org/2000/svg" width="151"')
     True
     """
     lengths = [round(CHARACTER * len(text)) for text in (label, message)]

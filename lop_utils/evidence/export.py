@@ -15,16 +15,18 @@ from pathlib import Path
 
 import lop_utils
 from lop_utils.errors import UsageError
-from lop_utils.evidence import badges
+from lop_utils.evidence import badges, paper_figures
 from lop_utils.evidence.export_page import page
 from lop_utils.evidence.files import write_atomically
 from lop_utils.evidence.judging import VERDICTS, Verdict
+from lop_utils.evidence.paper_figures import PaperFigure
 from lop_utils.evidence.provenance import canonical
 from lop_utils.evidence.stats import Interval
 
 FORMAT = 1
 _INTERVAL = ("statistic", "estimate", "low", "high", "n", "level")
 NUMBER_COLUMNS = ("id", "verdict", "part", "test", "outcome", "measure", *_INTERVAL)
+FIGURE_COLUMNS = ("id", "kind", "shows", "where", "status", "places", "claims", "note")
 CLAIM_COLUMNS = (
     "id", "kind", "chapter", "where", "statement", "quantity", "paper_reports", "criterion", "corrected_statement",
     "corrected_criterion", "verdict", "reason", "numbers", "profile", "seeds", "device", "date", "wall_s", "platform",
@@ -33,19 +35,25 @@ CLAIM_COLUMNS = (
 KINDS = {"theory": "theory", "empirical": "experiments", "kit": "this book's own"}  # kind -> label of its badge
 
 
-def write(folder: Path, verdicts: Sequence[Verdict], *, profile: str) -> list[Path]:
+def write(
+    folder: Path, verdicts: Sequence[Verdict], *, profile: str, figures: Sequence[PaperFigure] = ()
+) -> list[Path]:
     """Write all files into `folder`, made if need be, and return their paths; each is whole or as it was before.
 
     Files: ledger.html, ledger.json, ledger.csv (a row a claim), numbers.csv (a row a test or reported measure),
-    claims.svg and one badge for each kind of claim. Raises `UsageError` where the folder cannot be written.
+    figures.csv (a row a figure of the paper, if `figures` are given), claims.svg and one badge for each kind of claim.
+    Raises `UsageError` where the folder cannot be written.
     """
+    data = as_data(verdicts, profile=profile, figures=figures)
     contents = {
-        "ledger.html": page(verdicts, profile=profile),
-        "ledger.json": json.dumps(as_data(verdicts, profile=profile), indent=1, ensure_ascii=False) + "\n",
+        "ledger.html": page(verdicts, profile=profile, parts=_parts(figures, verdicts)),
+        "ledger.json": json.dumps(data, indent=1, ensure_ascii=False) + "\n",
         "ledger.csv": _csv(CLAIM_COLUMNS, map(_claim_row, verdicts)),
         "numbers.csv": _csv(NUMBER_COLUMNS, (row for verdict in verdicts for row in _number_rows(verdict))),
         "claims.svg": badges.of_verdicts(v.verdict for v in verdicts),
     }
+    if figures:
+        contents["figures.csv"] = _csv(FIGURE_COLUMNS, map(_figure_row, paper_figures.as_data(figures, verdicts)))
     for kind, label in KINDS.items():
         found = [v.verdict for v in verdicts if v.claim.kind == kind]
         contents |= {f"claims-{kind}.svg": badges.of_verdicts(found, label)} if found else {}
@@ -58,8 +66,14 @@ def write(folder: Path, verdicts: Sequence[Verdict], *, profile: str) -> list[Pa
     return [folder / name for name in contents]
 
 
-def as_data(verdicts: Sequence[Verdict], *, profile: str) -> dict:
-    """Everything that is known of every claim, as JSON data: see `claim_data`."""
+def _parts(figures: Sequence[PaperFigure], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    if not figures:
+        return []
+    return [("The paper's figures", paper_figures.figures_table(figures, verdicts, pages=None).html)]
+
+
+def as_data(verdicts: Sequence[Verdict], *, profile: str, figures: Sequence[PaperFigure] = ()) -> dict:
+    """Everything that is known of every claim (see `claim_data`) and figure of the paper, as JSON data."""
     counts = Counter(v.verdict for v in verdicts)
     return {
         "format": FORMAT,
@@ -67,6 +81,7 @@ def as_data(verdicts: Sequence[Verdict], *, profile: str) -> dict:
         "book_version": lop_utils.__version__,
         "counts": {name: counts[name] for name in VERDICTS},
         "claims": [claim_data(verdict) for verdict in verdicts],
+        "figures": paper_figures.as_data(figures, verdicts),
     }
 
 
@@ -130,6 +145,14 @@ def _in_words(number: dict) -> str:
 def _number_rows(verdict: Verdict) -> Iterable[dict]:
     for number in _numbers(verdict):
         yield {"id": verdict.claim.id, "verdict": verdict.verdict} | number
+
+
+def _figure_row(data: dict) -> dict[str, str]:
+    lists = {
+        "places": "; ".join(f"{place['chapter']}#{place['label']}" for place in data["places"]),
+        "claims": "; ".join(f"{name}: {verdict}" for name, verdict in data["verdicts"].items()),
+    }
+    return {name: lists.get(name, data.get(name)) for name in FIGURE_COLUMNS}
 
 
 def _csv(columns: Sequence[str], rows: Iterable[dict]) -> str:

@@ -12,7 +12,7 @@ from lop_utils.evidence import badges
 from lop_utils.evidence.claims import VERDICTS, Claim, Verdict, ledger, load_claims
 from lop_utils.evidence.files import write_atomically
 from lop_utils.evidence.provenance import library_versions
-from lop_utils.kit import stamps
+from lop_utils.kit import ledger_files, stamps
 from lop_utils.kit.offline import outside_requests
 from lop_utils.kit.pages import Page, chapters, has_outputs, read, root
 
@@ -40,7 +40,7 @@ def check(profile: str, *, record: bool = False) -> Checked:
         )
     found, verdicts = chapters(), ledger(profile)
     run = [page for page in found if stamps.load(page, profile)]
-    problems = [*_stripped(found), *_strange_chapters(found), *_runs(found, profile)]
+    problems = [*_stripped(found), *_strange_chapters(found), *_figures(), *_runs(found, profile)]
     problems += _unrecorded(run, profile, verdicts)
     site = root() / "_site"
     if site.exists():
@@ -60,6 +60,15 @@ def check(profile: str, *, record: bool = False) -> Checked:
 def _stripped(found: list[Page]) -> list[str]:
     remedy = "run: nbstripout --keep-id"
     return [f"{page.path.name} has outputs; {remedy} {page.path}" for page in found if has_outputs(read(page.path))]
+
+
+def _figures() -> list[str]:
+    """The first entry of the list of the paper's figures that breaks its schema or points nowhere."""
+    try:
+        ledger_files.figures()
+    except UsageError as error:
+        return [str(error)]
+    return []
 
 
 def _strange_chapters(found: list[Page]) -> list[str]:

@@ -8,9 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from lop_utils.errors import UsageError
 from lop_utils.evidence import export
-from lop_utils.evidence.claims import Verdict, ledger
+from lop_utils.evidence.claims import Verdict, ledger, load_claims
+from lop_utils.evidence.paper_figures import PaperFigure, figures_table, load_figures, misplaced
+from lop_utils.evidence.paths import book_root
 from lop_utils.evidence.render import Html
+from lop_utils.kit.pages import chapters, labels
 
 EXTENSION = __name__
 OPTION = "lop_profile"
@@ -20,6 +24,7 @@ _SHOWN = {
     "ledger.json": "JSON, everything that is known of every claim",
     "ledger.csv": "CSV, a row a claim",
     "numbers.csv": "CSV, a row a measured number",
+    "figures.csv": "CSV, a row a figure of the paper",
     "claims.svg": "a badge",
 }
 
@@ -38,7 +43,34 @@ def _write(app: Any, error: Exception | None) -> None:
 
 def write(folder: Path, profile: str) -> list[Path]:
     """Write every file of the ledger at `profile` into `folder`. Raises `UsageError` for an unknown profile."""
-    return export.write(folder, ledger(profile), profile=profile)
+    return export.write(folder, ledger(profile), profile=profile, figures=figures())
+
+
+def figures() -> list[PaperFigure]:
+    """The paper's figures, checked against the book; none in a book without `book/paper_figures.yml`.
+
+    Raises `UsageError` for an unknown claim, chapter or label, and names it.
+    """
+    if book_root() is None or not (book_root() / "book" / "paper_figures.yml").exists():
+        return []
+    found = load_figures()
+    problems = misplaced(found, places())
+    if problems:
+        raise UsageError(problems[0], remedy="correct book/paper_figures.yml or the chapter")
+    return found
+
+
+def places() -> dict[str, set[str]]:
+    """What can be linked to in each chapter: its figures, and the boxes of its claims."""
+    found = {page.name: labels(page) for page in chapters()}
+    for claim in load_claims().values():
+        found.get(claim.chapter, set()).add(f"claim-{claim.id}")
+    return found
+
+
+def paper_figures(verdicts: list[Verdict]) -> Html:
+    """The table of the paper's figures for the ledger's page. Raises `UsageError` as `figures` does."""
+    return figures_table(figures(), verdicts)
 
 
 def links() -> Html:

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import yaml
 from kit_book import claim
 from typer.testing import CliRunner
 
 from lop_utils.evidence import claims
-from lop_utils.kit import checks
+from lop_utils.kit import checks, ledger_files
 from lop_utils.kit.cli import app
 from lop_utils.kit.offline import outside_in_html
 
@@ -36,3 +37,32 @@ def test_the_command_lists_the_verdicts_and_writes_them_as_files(make_book, tmp_
 def test_the_badge_beside_the_recorded_verdicts_is_made_from_them():
     content = json.loads((ROOT / "reference/laptop/verdicts.json").read_text())
     assert (ROOT / "reference/laptop/claims.svg").read_text() == checks.recorded_badge(content)
+
+
+def figure(**changes):
+    place = {"chapter": "01_one", "label": "fig-one"}
+    return {"id": "x", "kind": "figure", "shows": "x", "where": "y", "claims": ["a"], "places": [place]} | changes
+
+
+def test_the_check_names_a_figure_that_points_nowhere(make_book):
+    book = make_book({"01_one": ["# Text\n\n:::{glue:figure} one\n:name: fig-one\n:::"]}, CLAIMS)
+    path = book.home / "book" / "paper_figures.yml"
+    path.write_text(yaml.safe_dump({"figures": [figure()]}))
+    assert checks.check("laptop").problems == ()
+    box = {"chapter": "01_one", "label": "claim-a"}
+    for change, problem in [
+        ({"places": [box]}, None),
+        ({"claims": ["z"]}, "figure x: claim 'z' is unknown"),
+        ({"places": [{"chapter": "01_one", "label": "fig-two"}]}, "figure x: 01_one has no label fig-two"),
+        ({"places": [{"chapter": "01_won", "label": "fig-one"}]}, "figure x: chapter 01_won is not in the book"),
+        ({"places": [{"chapter": "01_one", "label": "claim-z"}]}, "figure x: 01_one has no label claim-z"),
+    ]:
+        path.write_text(yaml.safe_dump({"figures": [figure(**change)]}))
+        found = checks.check("laptop").problems
+        assert found == () if problem is None else found[0].startswith(problem)
+
+
+def test_every_place_in_this_book_exists(monkeypatch):
+    monkeypatch.setenv("LOP_BOOK", str(ROOT))
+    found = ledger_files.figures()  # raises for one that does not
+    assert len(found) >= 25 and len({place.chapter for f in found for place in f.places}) >= 7
