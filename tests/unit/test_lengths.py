@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from operator import attrgetter
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,14 @@ def test_every_experiment_can_be_shortened_and_only_its_lengths_change(name, mod
                 assert getattr(short, field.name) == getattr(config, field.name)
             if isinstance(getattr(config, field.name), tuple):
                 assert len(getattr(short, field.name)) == len(getattr(config, field.name))
+        for path in lengths.length_fields(name, config):
+            whole, part = attrgetter(path)(config), attrgetter(path)(short)
+            if isinstance(whole, float):
+                assert part == pytest.approx(share * whole)
+            elif isinstance(whole, int):
+                assert -1e-6 <= part - share * whole <= 1
+            else:
+                assert -1e-6 <= part[-1] - share * whole[-1] <= len(whole) and list(part) == sorted(set(part))
     assert lengths.shortened(name, config, 1.0) == config
 
 
