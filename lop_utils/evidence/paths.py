@@ -47,9 +47,17 @@ def claims_file() -> Path:
 
     Raises `UsageError` when there is neither.
     """
+    return book_file("claims.yml")
+
+
+def book_file(name: str) -> Path:
+    """A data file of the book: `book/NAME`, else the copy of that name that an installed package carries.
+
+    Raises `UsageError` when there is neither.
+    """
     root = book_root()
-    candidates = [*([root / "book" / "claims.yml"] if root else []), PACKAGE / "claims.yml"]
+    candidates = [*([root / "book" / name] if root else []), PACKAGE / name]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        raise UsageError("no claims.yml found", remedy="run inside the book's folder or set LOP_BOOK to it")
+        raise UsageError(f"no {name} found", remedy="run inside the book's folder or set LOP_BOOK to it")
     return found

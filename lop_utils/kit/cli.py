@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lop_utils.errors import UsageError
+from lop_utils.kit import cli_reports
 
 app = typer.Typer(
     name="lop",
@@ -29,7 +30,7 @@ RepositoryOption = Annotated[
     str, typer.Option(envvar="LOP_REPOSITORY", help="Public address, https://github.com/OWNER/NAME.")
 ]
 RefOption = Annotated[str, typer.Option(envvar="LOP_REF", help="Tag or branch that is installed and edited.")]
-ProfileOption = Annotated[str, typer.Option("--profile", help="Size of the experiments: smoke, laptop or paper.")]
+ProfileOption = cli_reports.ProfileOption
 
 
 def _say(text: str, *, error: bool = False) -> None:
@@ -317,6 +318,9 @@ def plan(
     _say(f"weights, gradients and moments {found.state_bytes / 1e9:.2f} GB; peak of the dry run {peak}")
     _say(f"{found.step_s * 1000:.1f} ms a step x {found.steps:,} steps = {found.hours:.1f} hours, metrics left out")
     return WELL
+
+
+cli_reports.add(app, _exits, _say)
 
 
 def _stop(*_: object) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from lop_utils import profiles
 from lop_utils.errors import UsageError
-from lop_utils.kit import icons, launch, maths, social, stamps
+from lop_utils.kit import icons, launch, ledger_files, maths, social, stamps
 from lop_utils.kit.launch import Source
 from lop_utils.kit.pages import Page, check_stripped, pages, read, root
 
@@ -98,7 +98,7 @@ def stage_book(profile: str, *, say: Callable[[str], None], source: Source | Non
     contents = {page: staged(page, profile, say=say) for page in chapters}
     shutil.rmtree(stage, ignore_errors=True)  # a build over an old one hides warnings
     stage.mkdir(parents=True)
-    (stage / CONFIG).write_text(_config(home, source), encoding="utf-8")
+    (stage / CONFIG).write_text(_config(home, source, profile), encoding="utf-8")
     shutil.copy(home / "_toc.yml", stage)
     ignored = shutil.ignore_patterns("*.ipynb", ".*", "__pycache__")
     for folder in sorted({Path(page.document).parts[0] for page in pages() if len(Path(page.document).parts) > 1}):
@@ -112,12 +112,15 @@ def stage_book(profile: str, *, say: Callable[[str], None], source: Source | Non
     return stage
 
 
-def _config(home: Path, source: Source | None) -> str:
+def _config(home: Path, source: Source | None, profile: str) -> str:
     try:
         config = yaml.safe_load((home / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{home} has no {CONFIG}", remedy="restore it from git") from None
     config["execute"] = {**config.get("execute", {}), "execute_notebooks": "off"}
+    sphinx = config.get("sphinx", {})
+    if ledger_files.EXTENSION in sphinx.get("extra_extensions", []):
+        sphinx["config"] = {**sphinx.get("config", {}), ledger_files.OPTION: profile}
     if source is not None:
         config = launch.with_buttons(config, source)
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
