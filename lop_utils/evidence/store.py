@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 
 from lop_utils.errors import UsageError
-from lop_utils.evidence.files import Unusable, alone, locked, seal, sha256, unseal, write_atomically
+from lop_utils.evidence.files import Unusable, alone, locked, prepare, seal, sha256, sweep, unseal, write_atomically
 from lop_utils.evidence.paths import results_root
 from lop_utils.evidence.provenance import (
     canonical,
@@ -34,7 +34,7 @@ from lop_utils.evidence.provenance import (
 log = logging.getLogger(__name__)
 FORMAT = 1
 SESSION = time.time_ns()
-NUMERICAL = ("python", "torch", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "mnist1d")
+NUMERICAL = ("python", "torch", "numpy", "scipy", "numba", "pandas", "pyarrow", "scikit-learn", "mnist1d")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -98,6 +98,7 @@ def _computed(
     name: str, config: object, compute: Callable[[], pd.DataFrame], device: torch.device, path: Path, version: dict
 ) -> Result:
     """Compute and store."""
+    prepare(path.parent)
     started = time.perf_counter()
     data = _to_parquet(name, compute())
     record = {
@@ -113,8 +114,10 @@ def _computed(
 
 def _publish(path: Path, data: bytes, record: dict) -> Result:
     """Store the pair of files, unless another process was first; the sidecar comes last and makes the pair count."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    prepare(path.parent)  # it may have been removed meanwhile
     with locked(path.parent):
+        for file in (path, path.with_suffix(".json")):
+            sweep(file)
         with contextlib.suppress(Unusable):
             return _checked(path, record["key"], record["version"])
         write_atomically(path, data)
@@ -157,7 +160,7 @@ def _checked(path: Path, key: str, version: dict) -> Result:
     if record.get("key") != key:
         raise Unusable(f"it belongs to another key, {record.get('key')}")
     if record.get("version") != version:
-        raise Unusable(f"it is from another version: {_what_differs(record.get('version') or {}, version)} changed")
+        raise Unusable(f"it is from another version: {what_differs(record.get('version'), version)} changed")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -167,11 +170,12 @@ def _checked(path: Path, key: str, version: dict) -> Result:
     return Result(_from_parquet(data), record["provenance"], path, fresh=False)
 
 
-def _what_differs(old: dict, new: dict) -> str:
-    """Names of the sources and libraries in which two versions differ."""
+def what_differs(old: object, new: dict) -> str:
+    """Names of the sources and libraries in which two versions differ; `old` may be anything that was in a file."""
     names = []
     for part in ("sources", "libraries"):
-        before, after = old.get(part, {}), new[part]
+        before, after = old.get(part) if isinstance(old, dict) else None, new[part]
+        before = before if isinstance(before, dict) else {}
         names += [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     return ", ".join(names) or "format or session"
 

@@ -311,6 +311,8 @@ def _stop(*_: object) -> None:
 def main() -> None:
     """The entry point: asked to end politely, it does as on Ctrl-C."""
     signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter is no reason to stop
+        stream.reconfigure(errors="backslashreplace")
     app()
 
 
