@@ -2,6 +2,7 @@
 
 <results>/store/<experiment>/<key>.parquet    the data and nothing else: the same seed gives the same bytes
 <results>/store/<experiment>/<key>.json       its checksum, the version of what made it, its provenance; written last
+<results>/store/<experiment>/<key>.unfinished checkpoints of a run that has not finished, see `evidence.unfinished`
 """
 
 import contextlib
@@ -30,6 +31,8 @@ from lop_utils.evidence.provenance import (
     provenance,
     source_closure,
 )
+from lop_utils.evidence.unfinished import Unfinished
+from lop_utils.training.checkpoint import kept_by
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -55,14 +58,16 @@ def fetch(
     *,
     device: torch.device | str,
     modules: Iterable[str],
+    resume: bool = True,
 ) -> Result:
     """The stored result of experiment `name` for `config` on this kind of device; computed and stored if need be.
 
     The key is the digest of (name, config, device type). A stored result counts only if its checksum matches and it was
     made by the same sources (`modules` and what they import from this package) and numerical libraries; one that does
     not is named in a warning and computed again. `compute` returns a frame with a plain range index. An interrupted
-    call leaves nothing behind. Of two processes of one machine that want the same result, one computes and the other
-    waits for it; on two machines with one store both compute, and the first to finish stores.
+    call leaves checkpoints behind, where `compute` makes any (`training.checkpoint`), and nothing else; the next call
+    goes on from them, or starts anew without `resume`. Of two processes of one machine that want the same result, one
+    computes and the other waits for it; on two machines with one store both compute, and the first to finish stores.
 
     Raises `UsageError` for a bad name and a frame that cannot be stored, `TypeError` for a config that has no digest.
     """
@@ -71,15 +76,26 @@ def fetch(
     device, version = torch.device(device), _version(modules)
     path = place(name, config, device)
     with alone(path):
+        run = Unfinished(path, {"key": path.stem, **version})
         stored = _load(path, path.stem, version)
-        return stored if stored is not None else _computed(name, config, compute, device, path, version)
+        if stored is None:
+            if not resume:
+                run.clear()
+            stored = _computed(name, config, compute, device, run, path)
+        run.clear()
+        return stored
 
 
-def result_of(experiment: ModuleType, config: object, *, device: torch.device | str) -> Result:
+def result_of(experiment: ModuleType, config: object, *, device: torch.device | str, resume: bool = True) -> Result:
     """`fetch` for a module with NAME and ``run(config, device) -> DataFrame``: chapters and grids ask in this way."""
     device = torch.device(device)
     compute = lambda: experiment.run(config, device)  # noqa: E731
-    return fetch(experiment.NAME, config, compute, device=device, modules=[experiment.__name__])
+    return fetch(experiment.NAME, config, compute, device=device, modules=[experiment.__name__], resume=resume)
+
+
+def begun(name: str, config: object, *, device: torch.device | str) -> bool:
+    """Whether there are checkpoints of a run that is not finished."""
+    return Unfinished(place(name, config, device), {}).folder.exists()
 
 
 def place(name: str, config: object, device: torch.device | str) -> Path:
@@ -95,19 +111,22 @@ def peek(name: str, config: object, *, device: torch.device | str, modules: Iter
 
 
 def _computed(
-    name: str, config: object, compute: Callable[[], pd.DataFrame], device: torch.device, path: Path, version: dict
+    name: str, config: object, compute: Callable[[], pd.DataFrame], device: torch.device, run: Unfinished, path: Path
 ) -> Result:
-    """Compute and store."""
+    """Compute and store; the provenance says if the run was `resumed`, its seconds are then those since."""
     prepare(path.parent)
     started = time.perf_counter()
-    data = _to_parquet(name, compute())
+    with kept_by(run):
+        data = _to_parquet(name, compute())
+    wall, extra = time.perf_counter() - started, {"resumed": True} if run.resumed else {}
+    version = {name: part for name, part in run.made_by.items() if name != "key"}
     record = {
         "experiment": name,
         "key": path.stem,
         "config": canonical(config),
         "sha256": sha256(data),
         "version": version,
-        "provenance": provenance(device=device, seeds=_seeds(data), wall_s=time.perf_counter() - started),
+        "provenance": provenance(device=device, seeds=_seeds(data), wall_s=wall, **extra),
     }
     return _publish(path, data, record)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch._dynamo  # noqa: F401  here, or every child imports it for its first optimizer
 
-from lop_utils.evidence import store
+from lop_utils.evidence import store, unfinished
 from lop_utils.kit import cli, experiments
 
 NAME = "continual"
@@ -76,6 +76,7 @@ class Child:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             sys.stdout = sys.stderr = file
+            unfinished.SECONDS = unfinished.WORTHWHILE = 0.0  # a checkpoint wherever one can be
             os.cpu_count = lambda: 1  # the threads that torch has for more are lost in a fork, and waited for
             try:
                 code = self._work()

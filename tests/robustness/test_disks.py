@@ -73,7 +73,7 @@ def test_on_a_full_disk_the_error_is_clear_and_what_was_stored_stays(grid, disk,
 def test_wherever_a_disk_becomes_full_nothing_is_lost(grid, disk, tally, monkeypatch):
     """The disk fills up before the n-th operation on a file of the results folder, for every n."""
     monkeypatch.setenv("LOP_RESULTS", str(disk / "results"))
-    for operation in range(0, 40, 2):
+    for operation in range(0, 40, 4):
 
         def work(operation=operation):
             filling_at(operation, disk / "results", disk)
