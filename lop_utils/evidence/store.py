@@ -82,7 +82,7 @@ def fetch(
             if not resume:
                 run.clear()
             stored = _computed(name, config, compute, device, run, path)
-        run.clear()
+            run.clear()
         return stored
 
 
@@ -161,7 +161,9 @@ def _load(path: Path, key: str, version: dict) -> Result | None:
         return None
     try:
         with locked(path.parent):
-            return _checked(path, key, version)
+            stored = _checked(path, key, version)
+        Unfinished(path, {}).clear()  # where a process was killed between storing and this
+        return stored
     except Unusable as reason:
         log.warning("stored result %s is not used and will be computed again: %s", path, reason)
         return None

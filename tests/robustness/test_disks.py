@@ -84,7 +84,8 @@ def test_wherever_a_disk_becomes_full_nothing_is_lost(grid, disk, tally, monkeyp
         (disk / "big").unlink(missing_ok=True)
         on = Child(command).code() == 0 and grid.whole()
         outcome = "lost" if not (kept and on) else "detected" if code else "harmless"
-        tally("disk full before a file operation", outcome, (operation, code, kept, on))
+        left = sorted(file.name for file in grid.paths()[0].parent.iterdir())
+        tally("disk full before a file operation", outcome, (operation, code, kept, on, left))
         for path in grid.paths():
             path.unlink()
 
