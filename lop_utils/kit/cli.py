@@ -189,6 +189,9 @@ def experiment(
     backend: Annotated[str, typer.Option(help="joblib: this machine; dask: a cluster.")] = "joblib",
     scheduler: Annotated[str | None, typer.Option(help="Address of the Dask scheduler.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write all results to this CSV file.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the checkpoints of unfinished runs, or start them anew.")
+    ] = True,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Only show the runs, their keys and which are stored.")
     ] = False,
@@ -205,10 +208,11 @@ def experiment(
     runs = experiments.grid(name, profile, device=where, seed=seed, seeds=seeds, settings=setting or ())
     if dry:
         for run in runs:
-            _say(f"{run.key}  {'stored ' if run.stored() else 'to run '}  {run.label}")
+            state = "stored" if run.stored() else "begun" if run.begun() else "to run"
+            _say(f"{run.key}  {state:7}  {run.label}")
         return WELL
     done = []
-    for ended in experiments.run_all(runs, jobs=jobs, backend=backend, scheduler=scheduler):
+    for ended in experiments.run_all(runs, jobs=jobs, backend=backend, scheduler=scheduler, resume=resume):
         done.append(ended)
         state = ended.error or (f"{ended.seconds:.1f} s" if ended.fresh else "stored")
         _say(f"[{len(done)}/{len(runs)}] {ended.run.label}: {state}", error=bool(ended.error))
@@ -330,6 +334,8 @@ def _stop(*_: object) -> None:
 def main() -> None:
     """The entry point: asked to end politely, it does as on Ctrl-C."""
     signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter is no reason to stop
+        stream.reconfigure(errors="backslashreplace")
     app()
 
 
