@@ -116,6 +116,7 @@ class Browser:
 
     def loaded(self, page: Path) -> set[Path]:
         """All files of this machine that a page asks for on a first visit, its lazy images among them."""
+        self.driver.get("about:blank")  # what an earlier page still asks for is not this one's
         self.requests()
         self.load(page)
         self.js(LOAD_IMAGES)
