@@ -37,7 +37,8 @@ def _plain(source: str) -> str:
 def followed(source: str) -> dict[str, set[str]]:
     """Claim -> modules of experiments that reach its `book.judge`.
 
-    >>> code = "from lop_utils.experiments import cloning\nx = book.results(cloning, c)\nbook.judge('a', y=x)"
+    >>> lines = ["from lop_utils.experiments import cloning", "x = book.results(cloning, c)", "book.judge('a', y=x)"]
+    >>> code = chr(10).join(lines)
     >>> followed(code)
     {'a': {'lop_utils.experiments.cloning'}}
     """
