@@ -97,4 +97,5 @@ def _judged(claim: Claim, content: dict) -> Verdict:
         seeds=tuple(made["seeds"]),
         date=made["date"],
         version=made["versions"]["lop-book"],
+        provenance=made,
     )

@@ -1,7 +1,7 @@
 """From measured values to a verdict, in three-valued logic: holds, fails, unclear."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lop_utils.evidence import render
 from lop_utils.evidence.schema import Claim, Test
@@ -43,6 +43,7 @@ class Verdict:
     date: str = ""
     version: str = ""
     reason: str = ""  # why it is not judged, or inconclusive
+    provenance: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False)  # all that was noted of it
 
     def _repr_html_(self) -> str:
         return render.claim_box_html(self)
@@ -107,8 +108,9 @@ def combine(as_stated: str, corrected: str | None) -> str:
 def judge(claim: Claim, measures: Mapping[str, Sequence[float]], *, profile: str, **made: object) -> Verdict:
     """Hold the measured values against the claim's criterion.
 
-    `measures`: values by name, one per seed or case. `made`: the Verdict's device, seeds, date, version. A profile that
-    judges nothing, and a claim without criterion, give `not judged` with the reason; the tests are shown all the same.
+    `measures`: values by name, one per seed or case. `made`: the Verdict's device, seeds, date, version, provenance. A
+    profile that judges nothing, and a claim without criterion, give `not judged` with the reason; the tests are shown
+    all the same.
     """
     tests = tuple(
         _held(test, part, measures)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import lop_utils
 from lop_utils.errors import UsageError
+from lop_utils.streams.cache import chosen, user_cache
 
 PACKAGE = Path(lop_utils.__file__).resolve().parent
+SETTING = "LOP_RESULTS"
 MARKER = "_toc.yml"  # a folder that holds it is a book's root
 
 
@@ -32,14 +34,11 @@ def book_root() -> Path | None:
 
 def results_root() -> Path:
     """The folder of all results: $LOP_RESULTS, else `_results` in the book's root, else one in the user's cache."""
-    asked = os.environ.get("LOP_RESULTS")
-    if asked:
-        return Path(asked).expanduser().resolve()
+    asked = chosen(SETTING)
+    if asked is not None:
+        return asked
     root = book_root()
-    if root is not None:
-        return root / "_results"
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "lop-book" / "_results"
+    return root / "_results" if root is not None else user_cache(SETTING) / "_results"
 
 
 def claims_file() -> Path:
@@ -47,9 +46,17 @@ def claims_file() -> Path:
 
     Raises `UsageError` when there is neither.
     """
+    return book_file("claims.yml")
+
+
+def book_file(name: str) -> Path:
+    """A data file of the book: `book/NAME`, else the copy of that name that an installed package carries.
+
+    Raises `UsageError` when there is neither.
+    """
     root = book_root()
-    candidates = [*([root / "book" / "claims.yml"] if root else []), PACKAGE / "claims.yml"]
+    candidates = [*([root / "book" / name] if root else []), PACKAGE / name]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        raise UsageError("no claims.yml found", remedy="run inside the book's folder or set LOP_BOOK to it")
+        raise UsageError(f"no {name} found", remedy="run inside the book's folder or set LOP_BOOK to it")
     return found

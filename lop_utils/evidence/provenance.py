@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import enum
+import functools
 import hashlib
 import importlib.util
 import json
@@ -22,7 +23,7 @@ from lop_utils.errors import UsageError
 from lop_utils.evidence.paths import PACKAGE
 
 LIBRARIES = (
-    "torch", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "matplotlib", "seaborn", "mnist1d",
+    "torch", "numpy", "scipy", "numba", "pandas", "pyarrow", "scikit-learn", "matplotlib", "seaborn", "mnist1d",
     "papermill", "jupyter-book", "lop-book",
 )  # fmt: skip
 _ROOT = lop_utils.__name__
@@ -92,6 +93,12 @@ def imports_of_code(code: str, *, package: str = "") -> set[str]:
     >>> sorted(imports_of_code("from lop_utils.evidence import stats"))
     ['lop_utils', 'lop_utils.evidence', 'lop_utils.evidence.stats']
     """
+    return {name for name in _named_imports(code, package) if _source_file(name)}
+
+
+@functools.cache
+def _named_imports(code: str, package: str) -> frozenset[str]:
+    """What `code` imports under this package's name, whether there is such a module or not."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
@@ -105,8 +112,8 @@ def imports_of_code(code: str, *, package: str = "") -> set[str]:
             continue
         for name in names:
             if name.split(".")[0] == _ROOT:
-                found.update(part for part in _with_packages(name) if _source_file(part))
-    return found
+                found.update(_with_packages(name))
+    return frozenset(found)
 
 
 def source_closure(modules: Iterable[str]) -> dict[str, str]:
@@ -143,13 +150,15 @@ def edited_since_loaded(closure: Mapping[str, str]) -> list[str]:
 
 def library_versions() -> dict[str, str]:
     """Versions of python and of the libraries that results depend on; `absent` where one is not installed."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = lop_utils.__version__ if name == "lop-book" else "absent"
-    return versions
+    return {"python": platform.python_version(), **{name: _installed(name) for name in LIBRARIES}}
+
+
+@functools.cache  # what was loaded first is what this process runs
+def _installed(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return lop_utils.__version__ if name == "lop-book" else "absent"
 
 
 def _device_name(device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 <results>/store/<experiment>/<key>.parquet    the data and nothing else: the same seed gives the same bytes
 <results>/store/<experiment>/<key>.json       its checksum, the version of what made it, its provenance; written last
+<results>/store/<experiment>/<key>.unfinished checkpoints of a run that has not finished, see `evidence.unfinished`
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from lop_utils.errors import UsageError
-from lop_utils.evidence.files import Unusable, alone, locked, seal, sha256, unseal, write_atomically
+from lop_utils.evidence.files import Unusable, alone, locked, prepare, seal, sha256, sweep, unseal, write_atomically
 from lop_utils.evidence.paths import results_root
 from lop_utils.evidence.provenance import (
     canonical,
@@ -30,11 +31,13 @@ from lop_utils.evidence.provenance import (
     provenance,
     source_closure,
 )
+from lop_utils.evidence.unfinished import Unfinished
+from lop_utils.training.checkpoint import kept_by
 
 log = logging.getLogger(__name__)
 FORMAT = 1
 SESSION = time.time_ns()
-NUMERICAL = ("python", "torch", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "mnist1d")
+NUMERICAL = ("python", "torch", "numpy", "scipy", "numba", "pandas", "pyarrow", "scikit-learn", "mnist1d")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -55,14 +58,16 @@ def fetch(
     *,
     device: torch.device | str,
     modules: Iterable[str],
+    resume: bool = True,
 ) -> Result:
     """The stored result of experiment `name` for `config` on this kind of device; computed and stored if need be.
 
     The key is the digest of (name, config, device type). A stored result counts only if its checksum matches and it was
     made by the same sources (`modules` and what they import from this package) and numerical libraries; one that does
     not is named in a warning and computed again. `compute` returns a frame with a plain range index. An interrupted
-    call leaves nothing behind. Of two processes of one machine that want the same result, one computes and the other
-    waits for it; on two machines with one store both compute, and the first to finish stores.
+    call leaves checkpoints behind, where `compute` makes any (`training.checkpoint`), and nothing else; the next call
+    goes on from them, or starts anew without `resume`. Of two processes of one machine that want the same result, one
+    computes and the other waits for it; on two machines with one store both compute, and the first to finish stores.
 
     Raises `UsageError` for a bad name and a frame that cannot be stored, `TypeError` for a config that has no digest.
     """
@@ -71,15 +76,26 @@ def fetch(
     device, version = torch.device(device), _version(modules)
     path = place(name, config, device)
     with alone(path):
+        run = Unfinished(path, {"key": path.stem, **version})
         stored = _load(path, path.stem, version)
-        return stored if stored is not None else _computed(name, config, compute, device, path, version)
+        if stored is None:
+            if not resume:
+                run.clear()
+            stored = _computed(name, config, compute, device, run, path)
+            run.clear()
+        return stored
 
 
-def result_of(experiment: ModuleType, config: object, *, device: torch.device | str) -> Result:
+def result_of(experiment: ModuleType, config: object, *, device: torch.device | str, resume: bool = True) -> Result:
     """`fetch` for a module with NAME and ``run(config, device) -> DataFrame``: chapters and grids ask in this way."""
     device = torch.device(device)
     compute = lambda: experiment.run(config, device)  # noqa: E731
-    return fetch(experiment.NAME, config, compute, device=device, modules=[experiment.__name__])
+    return fetch(experiment.NAME, config, compute, device=device, modules=[experiment.__name__], resume=resume)
+
+
+def begun(name: str, config: object, *, device: torch.device | str) -> bool:
+    """Whether there are checkpoints of a run that is not finished."""
+    return Unfinished(place(name, config, device), {}).folder.exists()
 
 
 def place(name: str, config: object, device: torch.device | str) -> Path:
@@ -95,26 +111,32 @@ def peek(name: str, config: object, *, device: torch.device | str, modules: Iter
 
 
 def _computed(
-    name: str, config: object, compute: Callable[[], pd.DataFrame], device: torch.device, path: Path, version: dict
+    name: str, config: object, compute: Callable[[], pd.DataFrame], device: torch.device, run: Unfinished, path: Path
 ) -> Result:
-    """Compute and store."""
+    """Compute and store; the provenance says if the run was `resumed`, its seconds are then those since."""
+    prepare(path.parent)
     started = time.perf_counter()
-    data = _to_parquet(name, compute())
+    with kept_by(run):
+        data = _to_parquet(name, compute())
+    wall, extra = time.perf_counter() - started, {"resumed": True} if run.resumed else {}
+    version = {name: part for name, part in run.made_by.items() if name != "key"}
     record = {
         "experiment": name,
         "key": path.stem,
         "config": canonical(config),
         "sha256": sha256(data),
         "version": version,
-        "provenance": provenance(device=device, seeds=_seeds(data), wall_s=time.perf_counter() - started),
+        "provenance": provenance(device=device, seeds=_seeds(data), wall_s=wall, **extra),
     }
     return _publish(path, data, record)
 
 
 def _publish(path: Path, data: bytes, record: dict) -> Result:
     """Store the pair of files, unless another process was first; the sidecar comes last and makes the pair count."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    prepare(path.parent)  # it may have been removed meanwhile
     with locked(path.parent):
+        for file in (path, path.with_suffix(".json")):
+            sweep(file)
         with contextlib.suppress(Unusable):
             return _checked(path, record["key"], record["version"])
         write_atomically(path, data)
@@ -139,7 +161,9 @@ def _load(path: Path, key: str, version: dict) -> Result | None:
         return None
     try:
         with locked(path.parent):
-            return _checked(path, key, version)
+            stored = _checked(path, key, version)
+        Unfinished(path, {}).clear()  # where a process was killed between storing and this
+        return stored
     except Unusable as reason:
         log.warning("stored result %s is not used and will be computed again: %s", path, reason)
         return None
@@ -157,7 +181,7 @@ def _checked(path: Path, key: str, version: dict) -> Result:
     if record.get("key") != key:
         raise Unusable(f"it belongs to another key, {record.get('key')}")
     if record.get("version") != version:
-        raise Unusable(f"it is from another version: {_what_differs(record.get('version') or {}, version)} changed")
+        raise Unusable(f"it is from another version: {what_differs(record.get('version'), version)} changed")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -167,11 +191,12 @@ def _checked(path: Path, key: str, version: dict) -> Result:
     return Result(_from_parquet(data), record["provenance"], path, fresh=False)
 
 
-def _what_differs(old: dict, new: dict) -> str:
-    """Names of the sources and libraries in which two versions differ."""
+def what_differs(old: object, new: dict) -> str:
+    """Names of the sources and libraries in which two versions differ; `old` may be anything that was in a file."""
     names = []
     for part in ("sources", "libraries"):
-        before, after = old.get(part, {}), new[part]
+        before, after = old.get(part) if isinstance(old, dict) else None, new[part]
+        before = before if isinstance(before, dict) else {}
         names += [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     return ", ".join(names) or "format or session"
 

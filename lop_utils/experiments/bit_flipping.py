@@ -7,7 +7,7 @@ and, at checkpoints, networks that start anew and see the same last samples.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from lop_utils.metrics.record import LayerRecord
 from lop_utils.profiles import check as check_profile
 from lop_utils.side_by_side import cores
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
+from lop_utils.training.checkpoint import Place, current
 from lop_utils.training.online import ENGINES, Method, State, initial, learn
 from lop_utils.training.online_linear import learn_linear
 
@@ -100,14 +101,18 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     The runs are spread over the cores by threads: the compiled engine works without the interpreter's lock, and threads
     share one compilation, where processes would each load and import everything first.
     """
+    place = partial(current().place, NAME, config)  # asked here, in the thread that the checkpoints belong to
     jobs = [
-        delayed(_run)(config, arm, width, seed)
+        delayed(_run)(config, arm, width, seed, place(arm, width, seed))
         for width in config.widths
         for arm in config.arms
         for seed in config.seeds
     ]
     jobs += [
-        delayed(_fresh)(config, width, seed) for width in config.widths for seed in config.seeds if config.checkpoints
+        delayed(_fresh)(config, width, seed, place("fresh", width, seed))
+        for width in config.widths
+        for seed in config.seeds
+        if config.checkpoints
     ]
     jobs += [delayed(_linear)(config, seed) for seed in config.seeds if config.linear]
     found = Parallel(n_jobs=cores(), prefer="threads")(progress(jobs))
@@ -119,24 +124,29 @@ def _stream(config: Config, seed: int) -> BitFlipping:
     return BitFlipping(seed=seed, period=config.period, convention=config.convention)
 
 
-def _run(config: Config, arm: Arm, width: int, seed: int) -> tuple[str, list[tuple]]:
+def _run(config: Config, arm: Arm, width: int, seed: int, kept: Place) -> tuple[str, list[tuple]]:
     """One run: rows of losses and unit metrics."""
     stream, method = _stream(config, seed), replace(arm.method, width=width)
     state, rows = initial(method, stream, seed=seed), []
+    before = kept.load()
+    if before is not None:
+        state, rows = State(**before["state"]), before["rows"]
 
     def measured(step: int) -> None:
         x, y = stream.present(max(step - 1, 0))
         rows.extend((seed, arm.name, step, *row) for row in unit_metrics(state, method, x, y))
 
-    measured(0)
+    if before is None:
+        measured(0)
     for window in learn(method, stream, state, steps=config.steps, every=config.every, seed=seed, engine=config.engine):
         rows.append((seed, arm.name, window.step, "all", "loss", window.loss))
         if window.step % config.measure_every == 0 or window.step == config.steps:
             measured(window.step)
+        kept.save(lambda: {"state": vars(state), "rows": rows}, last=window.step == config.steps)
     if config.whole_stream:
-        found = unit_metrics(state, method, *_anywhere(stream, config.steps))
-        kept = [row for row in found if row[0] != "all"]
-        rows += [(seed, arm.name, config.steps, f"{layer}, whole stream", *rest) for layer, *rest in kept]
+        for layer, *row in unit_metrics(state, method, *_anywhere(stream, config.steps)):
+            if layer != "all":
+                rows.append((seed, arm.name, config.steps, f"{layer}, whole stream", *row))
     return f"width {width}", rows
 
 
@@ -145,14 +155,16 @@ def _anywhere(stream: BitFlipping, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return stream.sample(steps, 1000)
 
 
-def _fresh(config: Config, width: int, seed: int) -> tuple[str, list[tuple]]:
+def _fresh(config: Config, width: int, seed: int, kept: Place) -> tuple[str, list[tuple]]:
     """Networks that start `fresh_steps` before each checkpoint; their loss in all windows."""
-    stream, method, rows = _stream(config, seed), Method(width=width), []
-    for number in range(1, config.checkpoints + 1):
+    stream, method = _stream(config, seed), Method(width=width)
+    rows, done = kept.load() or ([], 0)
+    for number in range(done + 1, config.checkpoints + 1):
         end, own = config.steps * number // config.checkpoints, seed + 1_000 * number
         state = initial(method, stream, seed=own, step=end - config.fresh_steps)
         windows = learn(method, stream, state, steps=end, every=config.every, seed=own, engine=config.engine)
         rows += [(seed, "fresh", window.step, "all", "loss", window.loss) for window in windows]
+        kept.save(partial(tuple, (rows, number)), last=number == config.checkpoints)
     return f"width {width}", rows
 
 

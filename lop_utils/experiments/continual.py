@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -17,7 +18,9 @@ from lop_utils.profiles import check as check_profile
 from lop_utils.streams.batches import member_batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.streams.tasks import Stream, Task, make_stream, members_task
+from lop_utils.training.checkpoint import current
 from lop_utils.training.ensemble import mask, member_cross_entropy, train_ensemble, zero_head
+from lop_utils.training.resuming import hooked, restore, state_of
 
 NAME = "continual"
 CONVENTIONS = ("as_published", "as_coded")
@@ -125,6 +128,18 @@ class Runner:
         pairs = zip(self.config.seeds, listed, strict=True)
         self.rows += [(seed, self.method, step, layer, metric, float(value)) for seed, value in pairs]
 
+    def state(self, done: int) -> dict:
+        """All that is needed to go on after `done` tasks."""
+        return {"done": done, "rows": self.rows, "gone": self.gone, **state_of(self.stack, self.optimizer)}
+
+    def resume(self, state: dict | None) -> int:
+        """Go on from `state()` and return how many tasks are done; 0 and nothing else for None."""
+        if state is None:
+            return 0
+        self.rows, self.gone = state["rows"], state["gone"]
+        restore(self.stack, self.optimizer, state)
+        return state["done"]
+
 
 def start(config: Config, device: torch.device, *, method: str | None = None, shift: int = 0) -> Runner:
     """Networks at their initialisation (drawn from seed + shift) with their optimizer and streams."""
@@ -148,11 +163,13 @@ def train_stream(
     """The rows (seed, method, step, layer, metric, value) of one configuration; `run` makes a frame of them.
 
     `install(optimizer, stack)` puts an intervention in place; what it returns, if anything, is called with the index of
-    each task (0, 1, ...) before it is learned.
+    each task (0, 1, ...) before it is learned. After a task the run leaves a checkpoint if it is time for one, and goes
+    on from there when it is called again; what is installed must therefore keep its state as `resuming.hooked` says.
     """
     runner = start(config, device, method=method)
     at_task = install(runner.optimizer, runner.stack) if install else None
-    for index in progress(range(config.tasks)):
+    kept = current().place(NAME, config, runner.method)
+    for index in progress(range(runner.resume(kept.load()), config.tasks)):
         task = members_task(runner.streams, index)
         if at_task is not None:
             at_task(index)
@@ -161,6 +178,8 @@ def train_stream(
             fresh = start(config, device, method=f"fresh {runner.method}", shift=FRESH_SEEDS + index)
             learn(fresh, task, measured=False)
             runner.rows += fresh.rows
+        if hooked(runner.optimizer) is not None:
+            kept.save(partial(runner.state, index + 1), last=index + 1 == config.tasks)
     return runner.rows
 
 

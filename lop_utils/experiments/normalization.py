@@ -223,6 +223,15 @@ class Meter:
             self._before = []
         self._taken += 1
 
+    def state_dict(self) -> dict:
+        """What was seen so far."""
+        return {"rows": self.rows, "taken": self._taken, "turns": self._turns, "cosines": self._cosines}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict()`."""
+        self.rows, self._taken = list(state["rows"]), state["taken"]
+        self._turns, self._cosines = list(state["turns"]), list(state["cosines"])
+
     def close(self, step: int) -> None:
         """Rows for the steps since the last call, as those of task `step`, and of the activity now."""
         seen = {"turn": torch.stack(self._turns).mean(0), "radial": torch.stack(self._cosines).mean(0)}

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from lop_utils import profiles
 from lop_utils.errors import UsageError
+from lop_utils.evidence import badges
 from lop_utils.evidence.claims import VERDICTS, Claim, Verdict, ledger, load_claims
 from lop_utils.evidence.files import write_atomically
 from lop_utils.evidence.provenance import library_versions
-from lop_utils.kit import stamps
+from lop_utils.kit import ledger_files, stamps
 from lop_utils.kit.offline import outside_requests
 from lop_utils.kit.pages import Page, chapters, has_outputs, read, root
 
@@ -39,7 +40,7 @@ def check(profile: str, *, record: bool = False) -> Checked:
         )
     found, verdicts = chapters(), ledger(profile)
     run = [page for page in found if stamps.load(page, profile)]
-    problems = [*_stripped(found), *_strange_chapters(found), *_runs(found, profile)]
+    problems = [*_stripped(found), *_strange_chapters(found), *_figures(), *_runs(found, profile)]
     problems += _unrecorded(run, profile, verdicts)
     site = root() / "_site"
     if site.exists():
@@ -59,6 +60,15 @@ def check(profile: str, *, record: bool = False) -> Checked:
 def _stripped(found: list[Page]) -> list[str]:
     remedy = "run: nbstripout --keep-id"
     return [f"{page.path.name} has outputs; {remedy} {page.path}" for page in found if has_outputs(read(page.path))]
+
+
+def _figures() -> list[str]:
+    """The first entry of the list of the paper's figures that breaks its schema or points nowhere."""
+    try:
+        ledger_files.figures()
+    except UsageError as error:
+        return [str(error)]
+    return []
 
 
 def _strange_chapters(found: list[Page]) -> list[str]:
@@ -127,6 +137,12 @@ def _record(profile: str, verdicts: list[Verdict]) -> None:
     path = reference(profile)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(path.with_name("claims.svg"), recorded_badge(content).encode())
+
+
+def recorded_badge(content: dict) -> str:
+    """The badge of a reference's verdicts, which `lop check --record` keeps beside it for the README."""
+    return badges.of_verdicts(entry["verdict"] for entry in content["verdicts"].values())
 
 
 def _drift(profile: str, verdicts: list[Verdict], run: set[str]) -> list[str]:

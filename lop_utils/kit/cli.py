@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lop_utils.errors import UsageError
+from lop_utils.kit import cli_reports
 
 app = typer.Typer(
     name="lop",
@@ -29,7 +30,7 @@ RepositoryOption = Annotated[
     str, typer.Option(envvar="LOP_REPOSITORY", help="Public address, https://github.com/OWNER/NAME.")
 ]
 RefOption = Annotated[str, typer.Option(envvar="LOP_REF", help="Tag or branch that is installed and edited.")]
-ProfileOption = Annotated[str, typer.Option("--profile", help="Size of the experiments: smoke, laptop or paper.")]
+ProfileOption = cli_reports.ProfileOption
 
 
 def _say(text: str, *, error: bool = False) -> None:
@@ -120,8 +121,23 @@ def build(profile: ProfileOption = "laptop", repository: RepositoryOption = "", 
         for problem in error.args:
             _say(f"  {problem}", error=True)
         return FAILED
+    _survey(index.parent)
     _say(f"the site is ready: {index}")
     return WELL
+
+
+def _survey(site: Path) -> None:
+    """The table at the end of a build."""
+    from lop_utils.kit.survey import rows, survey
+
+    _say("A first visit to each page in MB; requests to other hosts, images without a text, headings out of")
+    _say("order (none in a sound book); formulas:")
+    table = Table(box=None, pad_edge=False)
+    for head in ("page", "MB", "outside", "no text", "order", "formulas"):
+        table.add_column(head, justify="left" if head == "page" else "right")
+    for row in rows(survey(site)):
+        table.add_row(*row)
+    Console().print(table, markup=False)
 
 
 @app.command()
@@ -173,6 +189,9 @@ def experiment(
     backend: Annotated[str, typer.Option(help="joblib: this machine; dask: a cluster.")] = "joblib",
     scheduler: Annotated[str | None, typer.Option(help="Address of the Dask scheduler.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write all results to this CSV file.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the checkpoints of unfinished runs, or start them anew.")
+    ] = True,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Only show the runs, their keys and which are stored.")
     ] = False,
@@ -189,10 +208,11 @@ def experiment(
     runs = experiments.grid(name, profile, device=where, seed=seed, seeds=seeds, settings=setting or ())
     if dry:
         for run in runs:
-            _say(f"{run.key}  {'stored ' if run.stored() else 'to run '}  {run.label}")
+            state = "stored" if run.stored() else "begun" if run.begun() else "to run"
+            _say(f"{run.key}  {state:7}  {run.label}")
         return WELL
     done = []
-    for ended in experiments.run_all(runs, jobs=jobs, backend=backend, scheduler=scheduler):
+    for ended in experiments.run_all(runs, jobs=jobs, backend=backend, scheduler=scheduler, resume=resume):
         done.append(ended)
         state = ended.error or (f"{ended.seconds:.1f} s" if ended.fresh else "stored")
         _say(f"[{len(done)}/{len(runs)}] {ended.run.label}: {state}", error=bool(ended.error))
@@ -304,6 +324,9 @@ def plan(
     return WELL
 
 
+cli_reports.add(app, _exits, _say)
+
+
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -311,6 +334,8 @@ def _stop(*_: object) -> None:
 def main() -> None:
     """The entry point: asked to end politely, it does as on Ctrl-C."""
     signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter is no reason to stop
+        stream.reconfigure(errors="backslashreplace")
     app()
 
 

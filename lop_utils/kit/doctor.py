@@ -20,6 +20,7 @@ from lop_utils.device import resolve
 from lop_utils.errors import UsageError
 from lop_utils.evidence.paths import book_root, results_root
 from lop_utils.evidence.provenance import LIBRARIES
+from lop_utils.kit.data_commands import free_space
 from lop_utils.kit.notebooks import usable_cores
 from lop_utils.kit.running import environment
 from lop_utils.kit.site import check_jupyter_book
@@ -27,6 +28,7 @@ from lop_utils.kit.worker import KERNEL
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 _INSTALL = "run: pip install -e . -c constraints.txt"
+_FULL = "call torch.set_float32_matmul_precision('highest') to compare with recorded results"
 _GIB = 2**30
 
 
@@ -48,6 +50,8 @@ def examine() -> Iterator[Finding]:
     yield _pins()
     yield _jupyter_book()
     yield _device()
+    yield _precision()
+    yield _determinism()
     yield _threads()
     yield _memory()
     yield from _results()
@@ -137,10 +141,35 @@ def _device() -> Finding:
     return Finding("device", OK, f"cpu: auto finds no cuda device ({built}) and no mps device")
 
 
+def _precision() -> Finding:
+    """Which arithmetic float32 products get, as torch is set here; the results of chapters belong to full precision."""
+    matmul = torch.get_float32_matmul_precision()
+    if resolve("auto").type != "cuda":
+        detail = f"float32 products are {matmul}; TF32 and bf16 would matter on CUDA only"
+        return Finding("precision", OK if matmul == "highest" else NOTE, detail, "" if matmul == "highest" else _FULL)
+    bf16 = "has" if torch.cuda.is_bf16_supported() else "lacks"
+    convolutions = "on" if torch.backends.cudnn.allow_tf32 else "off"
+    detail = f"float32 products are {matmul}, TF32 in convolutions is {convolutions}; the device {bf16} bf16"
+    return Finding("precision", OK if matmul == "highest" else NOTE, detail, "" if matmul == "highest" else _FULL)
+
+
+def _determinism() -> Finding:
+    """Whether torch is set to refuse algorithms whose results differ from run to run."""
+    asked = "only" if torch.are_deterministic_algorithms_enabled() else "also other than"
+    tuned = "tried out (benchmark)" if torch.backends.cudnn.benchmark else "not tried out"
+    if resolve("auto").type == "cpu":
+        return Finding("determinism", OK, f"cpu: the same seed gives the same bytes; {asked} deterministic algorithms")
+    detail = (
+        f"{asked} deterministic algorithms, cuDNN's are {tuned}: results of one seed may differ in their last digits"
+    )
+    return Finding("determinism", NOTE if asked != "only" else OK, detail)
+
+
 def _threads() -> Finding:
     set_ = os.environ.get("OMP_NUM_THREADS")
     limit = f"OMP_NUM_THREADS={set_} limits every chapter" if set_ else "shared out among chapters that run together"
-    return Finding("threads", OK, f"{usable_cores()} cores; {limit}")
+    one = "a chapter on the cpu uses 1 unless its profile is paper"
+    return Finding("threads", OK, f"{usable_cores()} cores, torch would use {torch.get_num_threads()}; {one}; {limit}")
 
 
 def _memory() -> Finding:
@@ -166,6 +195,8 @@ def _results() -> Iterator[Finding]:
     state = WRONG if free < 0.2 * _GIB else NOTE if free < 2 * _GIB else OK
     remedy = "" if state == OK else "free some space, or set LOP_RESULTS to another disk"
     yield Finding("disk", state, f"{free / _GIB:.1f} GiB free", remedy)
+    data, room = free_space()
+    yield Finding("data", OK, f"fetched data sets are kept in {data}, {room / _GIB:.1f} GiB free")
 
 
 def _kernel() -> Finding:

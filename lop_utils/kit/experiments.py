@@ -2,7 +2,7 @@
 
 A run is one configuration of one experiment; its seeds are members of it and, where the experiment trains stacks, train
 at once. Runs land in the store that the chapters read. What is stored is not run again, so that a broken-off grid goes
-on where it was when the same command is given again; what was running starts anew.
+on where it was when the same command is given again; what was running goes on from its checkpoints, if it made any.
 """
 
 import dataclasses
@@ -45,6 +45,10 @@ class Run:
     def key(self) -> str:
         """The name of its files in the store: the same for the same configuration on every machine."""
         return store.place(self.name, self.config, self.device).stem
+
+    def begun(self) -> bool:
+        """Whether there are checkpoints to go on from."""
+        return store.begun(self.name, self.config, device=self.device)
 
     def stored(self) -> bool:
         """Whether a whole and current result is in the store."""
@@ -136,7 +140,7 @@ def _shown(value: object) -> str:
     return f"[{','.join(_shown(v) for v in value)}]" if isinstance(value, tuple) else str(value)
 
 
-def perform(run: Run, threads: int = 1) -> Done:
+def perform(run: Run, threads: int = 1, resume: bool = True) -> Done:
     """Fetch or compute one run, with so many threads, or as many processes of one thread where it can be split.
 
     An error is part of what is returned, not raised.
@@ -145,7 +149,7 @@ def perform(run: Run, threads: int = 1) -> Done:
     torch.set_num_threads(threads)
     allow_processes(threads)
     try:
-        result = store.result_of(module, run.config, device=run.device)
+        result = store.result_of(module, run.config, device=run.device, resume=resume)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"
@@ -154,9 +158,16 @@ def perform(run: Run, threads: int = 1) -> Done:
 
 
 def run_all(
-    runs: Sequence[Run], *, jobs: int = 1, backend: str = "joblib", scheduler: str | None = None
+    runs: Sequence[Run],
+    *,
+    jobs: int = 1,
+    backend: str = "joblib",
+    scheduler: str | None = None,
+    resume: bool = True,
 ) -> Iterator[Done]:
     """Perform all runs and yield each as it ends; those that are stored come first.
+
+    A run that was broken off goes on from its checkpoints, or starts anew without `resume`.
 
     joblib: `jobs` processes of this machine (one on an accelerator), its cores shared out among them. dask: the workers
     of the cluster at `scheduler`, which see the same store; a run whose worker dies is given to another one.
@@ -175,20 +186,20 @@ def run_all(
     if not waiting:
         return
     if backend == "dask":
-        yield from _on_dask(waiting, scheduler)
+        yield from _on_dask(waiting, scheduler, resume)
         return
     jobs = min(jobs, len(waiting)) if all(run.device == "cpu" for run in waiting) else 1
     threads = max(1, (os.cpu_count() or 1) // jobs)
     if jobs == 1:
-        yield from (perform(run, threads) for run in waiting)
+        yield from (perform(run, threads, resume) for run in waiting)
         return
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", inner_max_num_threads=threads)
-    yield from pool(delayed(perform)(run, threads) for run in waiting)
+    yield from pool(delayed(perform)(run, threads, resume) for run in waiting)
 
 
-def _on_dask(runs: Sequence[Run], scheduler: str) -> Iterator[Done]:
+def _on_dask(runs: Sequence[Run], scheduler: str, resume: bool) -> Iterator[Done]:
     try:
         from distributed import Client, as_completed
     except ImportError:
@@ -199,7 +210,8 @@ def _on_dask(runs: Sequence[Run], scheduler: str) -> Iterator[Done]:
     except (OSError, ValueError) as error:
         raise UsageError(f"no scheduler answers at {scheduler} ({error})", remedy="start one: dask scheduler") from None
     with client:
-        futures = {client.submit(perform, run, key=f"{run.name}-{run.key}", pure=False): run for run in runs}
+        submit = lambda run: client.submit(perform, run, resume=resume, key=f"{run.name}-{run.key}", pure=False)  # noqa: E731
+        futures = {submit(run): run for run in runs}
         for future in as_completed(futures):
             if future.status == "finished":
                 yield future.result()

@@ -83,6 +83,17 @@ class Source:
         return f"https://github.com/{self.name}"
 
     @property
+    def pages(self) -> str:
+        """Where GitHub Pages shows the site of the repository.
+
+        >>> Source("https://github.com/Someone/book").pages, Source("https://github.com/a/a.github.io").pages
+        ('https://someone.github.io/book/', 'https://a.github.io/')
+        """
+        owner, name = self.name.split("/")
+        host = f"{owner.lower()}.github.io"
+        return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
+
+    @property
     def wanted(self) -> str:
         """The package as pip wants to have it named."""
         return f"lop-book @ git+{self.url}@{self.ref}"

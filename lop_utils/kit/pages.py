@@ -1,6 +1,7 @@
 """The book's pages in the order of its table of contents, and what must hold of a chapter's notebook."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,12 @@ def check_stripped(page: Page, notebook: nbformat.NotebookNode) -> None:
             f"{page.path.name} has outputs; chapters are kept without them",
             remedy=f"run: nbstripout --keep-id {page.path}",
         )
+
+
+def labels(page: Page) -> set[str]:
+    """Labels of the figures and tables that a chapter's text defines (`:name:`)."""
+    text = "\n".join(cell.source for cell in read(page.path).cells if cell.cell_type == "markdown")
+    return set(re.findall(r"^:name:[ \t]*(\S+)", text, flags=re.MULTILINE))
 
 
 def title(page: Page) -> str:

@@ -15,7 +15,7 @@ import yaml
 
 from lop_utils import profiles
 from lop_utils.errors import UsageError
-from lop_utils.kit import launch, stamps
+from lop_utils.kit import icons, launch, ledger_files, maths, social, stamps
 from lop_utils.kit.launch import Source
 from lop_utils.kit.pages import Page, check_stripped, pages, read, root
 
@@ -38,7 +38,7 @@ def build(profile: str, *, say: Callable[[str], None], source: Source | None = N
 
     With a `source` its pages have buttons for Colab, Binder, issues and edits, see `kit.launch`. An earlier site stays
     as it is until the new one is complete. `say` is given each line of progress. Raises `UsageError` for a chapter that
-    is not executed or has outputs, `BuildError` if there is any warning or a button leads nowhere.
+    is not executed or has outputs, `BuildError` if there is any warning, a button leads nowhere or an icon is lacking.
     """
     profiles.check(profile)
     check_jupyter_book()
@@ -52,10 +52,20 @@ def build(profile: str, *, say: Callable[[str], None], source: Source | None = N
         missing.append("index.html was not built")
     if problems or missing:
         raise BuildError(*problems, *missing)
-    if source is not None and (broken := _wire(html, source)):
-        raise BuildError(*(f"broken link: {link}" for link in broken))
+    _finish(html, first=found[0].document, source=source)
     _swap(html, home / "_site")
     return home / "_site" / "index.html"
+
+
+def _finish(html: Path, *, first: str, source: Source | None) -> None:
+    """What Jupyter Book leaves undone: links to the source, light pages, words for those who link to a page."""
+    if source is not None and (broken := _wire(html, source)):
+        raise BuildError(*(f"broken link: {link}" for link in broken))
+    if lacking := icons.trim(html):
+        raise BuildError(*lacking)
+    maths.leave_out(html)
+    name = yaml.safe_load((root() / CONFIG).read_text(encoding="utf-8")).get("title", "")
+    social.describe(html, name=name, first=first, address=source.pages if source else None)
 
 
 def check_jupyter_book() -> None:
@@ -88,7 +98,7 @@ def stage_book(profile: str, *, say: Callable[[str], None], source: Source | Non
     contents = {page: staged(page, profile, say=say) for page in chapters}
     shutil.rmtree(stage, ignore_errors=True)  # a build over an old one hides warnings
     stage.mkdir(parents=True)
-    (stage / CONFIG).write_text(_config(home, source), encoding="utf-8")
+    (stage / CONFIG).write_text(_config(home, source, profile), encoding="utf-8")
     shutil.copy(home / "_toc.yml", stage)
     ignored = shutil.ignore_patterns("*.ipynb", ".*", "__pycache__")
     for folder in sorted({Path(page.document).parts[0] for page in pages() if len(Path(page.document).parts) > 1}):
@@ -102,12 +112,15 @@ def stage_book(profile: str, *, say: Callable[[str], None], source: Source | Non
     return stage
 
 
-def _config(home: Path, source: Source | None) -> str:
+def _config(home: Path, source: Source | None, profile: str) -> str:
     try:
         config = yaml.safe_load((home / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{home} has no {CONFIG}", remedy="restore it from git") from None
     config["execute"] = {**config.get("execute", {}), "execute_notebooks": "off"}
+    sphinx = config.get("sphinx", {})
+    if ledger_files.EXTENSION in sphinx.get("extra_extensions", []):
+        sphinx["config"] = {**sphinx.get("config", {}), ledger_files.OPTION: profile}
     if source is not None:
         config = launch.with_buttons(config, source)
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lop_utils.errors import UsageError
+from lop_utils.errors import UsageError, writing
 
 try:
     import fcntl
@@ -20,6 +20,7 @@ except ImportError:  # Windows: two fetches of one name at a time are not kept a
     fcntl = None
 
 FORMAT = 1
+SETTING = "LOP_DATA"
 _BLOCK = 500  # images handled at a time
 Chunk = tuple[str, np.ndarray, np.ndarray]  # "train" or "test", images (n, C, H, W) uint8, labels (n,)
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
@@ -77,11 +78,25 @@ class Cached:
 
 def folder() -> Path:
     """The folder of fetched data: $LOP_DATA, else one in the user's cache."""
-    asked = os.environ.get("LOP_DATA")
-    if asked:
-        return Path(asked).expanduser().resolve()
+    return chosen(SETTING) or user_cache(SETTING) / "data"
+
+
+def chosen(setting: str) -> Path | None:
+    """The folder that the environment variable `setting` names, None where it names none."""
+    asked = os.environ.get(setting)
+    try:
+        return Path(asked).expanduser().resolve() if asked else None
+    except RuntimeError as error:
+        raise UsageError(f"{setting}={asked!r}: {error}", remedy="name the folder without ~") from error
+
+
+def user_cache(setting: str) -> Path:
+    """This package's folder in the user's cache. Raises `UsageError` for a user without a home: `setting` helps."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "lop-book" / "data"
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "lop-book"
+    except RuntimeError as error:
+        raise UsageError("this user has no home folder", remedy=f"set {setting} to a folder") from error
 
 
 def find(name: str) -> Cached | None:
@@ -92,12 +107,12 @@ def find(name: str) -> Cached | None:
     try:
         record = json.loads(beside.read_bytes())
         seal = record.pop("seal")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Unusable(f"{beside} cannot be read ({type(error).__name__})") from error
     if seal != _seal(record):
         raise Unusable(f"{beside} is damaged: its content does not match its seal")
-    if record["format"] != FORMAT:
-        raise Unusable(f"{beside} has format {record['format']}, not {FORMAT}")
+    if record.get("format") != FORMAT:
+        raise Unusable(f"{beside} has format {record.get('format')}, not {FORMAT}")
     facts = Facts(**{**record["facts"], "shape": tuple(record["facts"]["shape"])})
     size = data.stat().st_size if data.exists() else 0
     if size != facts.size:
@@ -113,7 +128,7 @@ def store(facts: Facts, chunks: Iterable[Chunk], progress: Progress = lambda *_:
     """
     data, beside = _files(facts.name)
     part = data.with_suffix(".part")
-    with writing(part.parent, f"{facts.name} ({_megabytes(facts.size)})"):
+    with writing(part.parent, f"{facts.name} ({_megabytes(facts.size)})", setting=SETTING):
         part.parent.mkdir(parents=True, exist_ok=True)
         require_space(part.parent, facts.size, f"{facts.name}, decoded")
         try:
@@ -172,7 +187,7 @@ def _check(facts: Facts, part: str, images: np.ndarray, labels: np.ndarray, coun
 def locked(name: str) -> Iterator[None]:
     """Hold the lock of `name` while it is fetched; raises `UsageError` when another process holds it."""
     root = folder()
-    with writing(root, name):
+    with writing(root, name, setting=SETTING):
         root.mkdir(parents=True, exist_ok=True)
         handle = os.open(root / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -186,21 +201,6 @@ def locked(name: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def writing(where: Path, what: str) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into a `UsageError` that names it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            problem = f"no space left in {where} for {what}"
-        elif error.filename is not None and Path(error.filename) in (where, *where.parents, *where.glob("*")):
-            problem = f"{error.filename} cannot be written ({error.strerror})"
-        else:
-            raise
-        raise UsageError(problem, remedy="make room, or set LOP_DATA to another folder") from error
 
 
 def require_space(where: Path, size: int, what: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from lop_utils.errors import UsageError, check_choice
+from lop_utils.errors import UsageError, check_choice, writing
 from lop_utils.streams import cache, formats, hub
 from lop_utils.streams.cache import Cached, Chunk, Facts, Progress
 
@@ -107,23 +107,31 @@ def fetch(
     """
     check_choice("data set", name, EXTERNAL)
     external = EXTERNAL[name]
+    found = _whole(name)  # without the lock, which a folder that can only be read does not give
+    if found is not None:
+        return found
     with cache.locked(name):
-        try:
-            found = cache.find(name)
-            if found is not None:
-                found.arrays()
-                return found
-        except cache.Unusable as error:
-            _LOG.warning("%s; fetching it again", error)
         if folder is not None:
             return _from_folder(external, Path(folder).expanduser(), verified, progress)
         downloads = cache.folder() / "downloads" / name
-        with cache.writing(downloads, f"the download of {name}"):
+        with writing(downloads, f"the download of {name}", setting=cache.SETTING):
             files = hub.download(external.repository, ("train", external.test), downloads, progress)
         facts = replace(external.facts, source=f"{hub.endpoint()}/datasets/{external.repository}")
         stored = cache.store(facts, hub.decoded(files, external, downloads), progress)
         hub.forget(downloads)
         return stored
+
+
+def _whole(name: str) -> Cached | None:
+    """The data set if it is in the cache and whole; a damaged one is named in a warning."""
+    try:
+        found = cache.find(name)
+        if found is not None:
+            found.arrays()
+        return found
+    except cache.Unusable as error:
+        _LOG.warning("%s; fetching it again", error)
+        return None
 
 
 def _from_folder(external: External, folder: Path, verified: bool, progress: Progress) -> Cached:

@@ -148,7 +148,7 @@ def rank_recovery_strength(
     """alpha = E h'(Z)^2 / E h(Z)^2 - 1 of h(z) = f(a z + b), or with Var h(Z) below the line if `centred`.
 
     The paper's "rank recovery strength" is the un-centred one. The centred one is >= 0 and 0 only for affine h
-    (Poincare's inequality), and it is the one that belongs to a centred covariance. inf where f jumps. Relative error
+    (Poincaré's inequality), and it is the one that belongs to a centred covariance. inf where f jumps. Relative error
     of 1 + alpha about 1e-12; raises `UsageError` where h is constant in float64 or the error estimate exceeds 1e-6.
 
     >>> bool(abs(rank_recovery_strength("relu", centred=True) - 1 / (np.pi - 1)) < 1e-12)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.streams import counter
 from lop_utils.streams.bit_flipping import BitFlipping
-from lop_utils.training import online_kernel, online_torch
+from lop_utils.training import compiled, online_kernel, online_torch
 from lop_utils.training.online_state import (
     CBP,
     COUNT,
@@ -105,12 +105,12 @@ def _engine(name: str, method: Method, stream: BitFlipping, seed: int):
     """A function (state, stop) -> losses of the steps up to `stop`, all in one period."""
     check_choice("engine", name, ENGINES)
     holds = stream.fast <= online_kernel.FAST
-    if name == "compiled" and not (online_kernel.AVAILABLE and holds):
+    if name == "compiled" and not (compiled.AVAILABLE and holds):
         problem = "numba is not installed" if holds else f"{stream.fast} fast bits do not fit the compiled engine"
         raise UsageError(problem, remedy="use engine auto or torch, which are slower")
-    if name == "auto" and not online_kernel.AVAILABLE:
+    if name == "auto" and not compiled.AVAILABLE:
         _warn()
-    if name == "torch" or not (online_kernel.AVAILABLE and holds):
+    if name == "torch" or not (compiled.AVAILABLE and holds):
         return lambda state, stop: online_torch.advance(method, stream, state, stop - state.step, seed=seed)
     return _Compiled(method, stream, seed)
 
@@ -127,9 +127,16 @@ class _Compiled:
         self.arrays = online_kernel.Arrays(
             *(np.zeros(shape) for shape in ((inputs, p), p, p, 1, (inputs + 2, p), 1, (4, p), 1)), counter.quantiles()
         )
-        self.arrays.units[3] = -np.inf  # the padding never matures
         self.rule = _rule(method, stream, seed)
         self.segment = stream.segment(0)
+        compiled.settled(lambda: self._advance(0, np.empty(0)))
+        for values in self.arrays[:-1]:
+            values[...] = 0.0
+        self.arrays.units[3] = -np.inf  # the padding never matures
+
+    def _advance(self, first: int, losses: NDArray[np.float64]) -> None:
+        slow, table = self.segment.slow, self.segment.table
+        online_kernel.advance(self.lanes, self.arrays, slow, table, first, losses, self.block, self.on, self.rule)
 
     def __call__(self, state: State, stop: int) -> NDArray[np.float64]:
         if not self.segment.first <= state.step < self.segment.first + self.stream.period:
@@ -137,8 +144,7 @@ class _Compiled:
         losses, pairs = np.empty(stop - state.step), self._pairs(state)
         for wide, narrow in pairs:
             wide[..., : narrow.shape[-1]] = narrow
-        slow, table = self.segment.slow, self.segment.table
-        online_kernel.advance(self.lanes, self.arrays, slow, table, state.step, losses, self.block, self.on, self.rule)
+        self._advance(state.step, losses)
         for wide, narrow in pairs:
             narrow[...] = wide[..., : narrow.shape[-1]]
         state.step = stop

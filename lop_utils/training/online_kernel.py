@@ -8,26 +8,18 @@ Everything it works on lies in one aligned block of rows of P numbers, P = width
 and known when the kernel is compiled (the length of a tuple), so that its loops become a handful of instructions.
 """
 
-import logging
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-try:
-    from numba import njit
-except ImportError:  # the torch engine takes over
-    njit = None
+from lop_utils.training.compiled import compiled
 
-AVAILABLE = njit is not None
 FAST = 5  # rows of fast bits in the block
 LANES = 8  # float64 numbers in a vector register; 16 where one register would hold the whole layer
 S, V, H, F, S0, MAGNITUDE, IDLE, UTILITY, MEAN, POWER, AGE, MASK, A_S, A_V, A_F, BASE, SLOPE, LOW, HIGH, ROWS = (
     0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 23, 24, 25, 26, 27,
 )  # fmt: skip
 PUBLISHED, CODED, DOHARE = 1, 2, 3
-log = logging.getLogger(__name__)
-
 
 RULE = np.dtype(
     [
@@ -69,18 +61,6 @@ class Arrays(NamedTuple):
     units: np.ndarray
     owed: np.ndarray
     normal: np.ndarray
-
-
-def compiled(function: Callable) -> Callable:
-    """`function` compiled without the lock; the machine code is kept on disk where there is a place for it."""
-    if njit is None:
-        return function
-    options = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError as reason:  # neither __pycache__ nor the user's cache can be written
-        log.info("%s is compiled in this process only: %s", function.__name__, reason)
-        return njit(**options)(function)
 
 
 @compiled

@@ -11,8 +11,9 @@ import numpy as np
 
 from lop_utils.errors import UsageError
 from lop_utils.streams.bit_flipping import BitFlipping
+from lop_utils.training.compiled import compiled, settled
 from lop_utils.training.online import Method, State, Window
-from lop_utils.training.online_kernel import FAST, _word, aligned, compiled
+from lop_utils.training.online_kernel import FAST, _word, aligned
 
 LANES = 16  # runs; two registers full, which is also what makes the compiler use them
 X, TARGET, OUTPUT, STEP, COUNT, BIAS, TOTAL, HEAD = 0, 5, 6, 7, 8, 9, 10, 11  # rows of LANES numbers before the units
@@ -106,6 +107,13 @@ class _Packed:
         self.rows = self.block.reshape(-1, LANES)
         self.keys = np.array([s.pattern_key for s in streams] + [0] * (LANES - len(streams)), dtype=np.uint64)
         self.shift = np.uint64(64 - streams[0].fast)
+        tables = np.zeros((LANES, 2 ** streams[0].fast))
+        settled(lambda: self._advance(tables, 0, 0))
+
+    def _advance(self, tables: np.ndarray, first: int, steps: int) -> None:
+        lanes = (0,) * self.method.width, (0,) * LANES
+        rule = self.method.lr, self.method.slope
+        _advance(*lanes, self.block, tables, self.keys, self.shift, first, steps, *rule)
 
     def __call__(self, states: Sequence[State], stop: int) -> np.ndarray:
         width, fast, step = self.method.width, self.streams[0].fast, states[0].step
@@ -121,9 +129,7 @@ class _Packed:
             units[3 : 3 + fast, :, r] = state.w[first:]
         before = units[0].copy()
         self.rows[TOTAL] = 0.0
-        lanes = (0,) * width, (0,) * LANES
-        rule = self.method.lr, self.method.slope
-        _advance(*lanes, self.block, tables, self.keys, self.shift, step, stop - step, *rule)
+        self._advance(tables, step, stop - step)
         for r, (slow, state) in enumerate(zip(slows, states, strict=True)):
             moved = (units[0, :, r] - before[:, r]) / self.rows[COUNT, r]
             state.w[: len(slow)] += slow[:, None] * moved

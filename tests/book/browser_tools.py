@@ -27,7 +27,7 @@ FLAGS = (
     "--no-first-run",
     "--window-size=1280,1000",
 )
-LOCAL = ("file:", "data:", "blob:", "about:", "chrome:")
+LOCAL = ("file:", "data:", "blob:", "about:", "chrome:", "chrome-untrusted:")  # the last two: its own pages
 # sphinx-thebe adds its settings to the page twice; the second time is an error that stops nothing
 KNOWN = ("Identifier 'THEBE_JS_URL' has already been declared",)
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
@@ -46,6 +46,8 @@ const say = (what, css, wrong, name) => [...document.querySelectorAll(css)].filt
 return [
   ...say('maths not set', '.math', e => !e.querySelector('mjx-container'), e => e.textContent),
   ...say('maths error', '[data-mml-node=merror]', e => true, e => e.textContent),
+  ...say('icon missing', 'svg.svg-inline--fa', e => e.querySelector('animate') || !e.querySelector('path[d]'),
+    e => e.getAttribute('class')),
   ...say('image does not load', 'img[src]', e => !e.naturalWidth, e => e.getAttribute('src')),
 ];
 """
@@ -102,12 +104,24 @@ class Browser:
         """The first true value of `condition()`, or a TimeoutException."""
         return WebDriverWait(self.driver, seconds, poll_frequency=0.1).until(lambda _: condition())
 
-    def outside_requests(self) -> list[str]:
-        """Addresses off this machine that pages asked for, whether or not they answered."""
+    def requests(self) -> list[str]:
+        """Addresses that pages asked for since this was last called, whether or not they answered."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        started = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        sockets = [e["params"]["url"] for e in events if e["method"] == "Network.webSocketCreated"]
-        return [url for url in [p["request"]["url"] for p in started] + sockets if not url.startswith(LOCAL)]
+        started = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return started + [e["params"]["url"] for e in events if e["method"] == "Network.webSocketCreated"]
+
+    def outside_requests(self) -> list[str]:
+        """Those of the `requests` that leave this machine."""
+        return [url for url in self.requests() if not url.startswith(LOCAL)]
+
+    def loaded(self, page: Path) -> set[Path]:
+        """All files of this machine that a page asks for on a first visit, its lazy images among them."""
+        self.driver.get("about:blank")  # what an earlier page still asks for is not this one's
+        self.requests()
+        self.load(page)
+        self.js(LOAD_IMAGES)
+        self.wait(lambda: self.js(IMAGES_ARE_IN))
+        return {Path(unquote(urlsplit(url).path)) for url in self.requests() if url.startswith("file:")}
 
     def errors(self) -> list[str]:
         """Console messages of the worst level, uncaught exceptions among them."""

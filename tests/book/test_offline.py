@@ -1,16 +1,18 @@
 """A tiny book, built with the project's own configuration, works from `file://` without a network."""
 
 import re
+import shutil
 
 import pytest
 import tiny_book
-from accessibility import dead_anchors, structure, violations, weight
+from accessibility import dead_anchors, structure, table, violations
 from browser_tools import audit, programs
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from lop_utils.errors import UsageError
-from lop_utils.kit import pdf
+from lop_utils.kit import icons, pdf
+from lop_utils.kit.survey import files, sent, weight
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 SHOWN = "return [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.offsetParent).map(i => i.src)"
@@ -18,7 +20,7 @@ SHOWN = "return [...document.querySelectorAll('.jupyter-widgets img')].filter(i 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Folder of the pages: notebook executed by papermill, warnings are errors, nothing executed by the build."""
+    """Folder of the pages: notebook executed before, warnings are errors, icons cut, nothing executed by the build."""
     programs()
     folder = tiny_book.write(tmp_path_factory.mktemp("tiny"), executed=True)
     config = folder / "_config.yml"
@@ -27,6 +29,7 @@ def site(tmp_path_factory):
     config.write_text(text.replace("execute_notebooks: auto", 'execute_notebooks: "off"'))
     built = tiny_book.build(folder, "-W", "-n", "--keep-going")
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-4000:]
+    assert icons.trim(folder / "_build/html") == []
     return folder / "_build/html"
 
 
@@ -88,6 +91,22 @@ def test_a_figure_lies_on_a_light_card_in_the_dark_theme(site, browser):
     assert brightness[0] > 0.9 and brightness[1] < 0.2 and style[1] == "none"
 
 
+def test_the_icons_that_are_left_are_drawn_and_one_that_is_cut_out_is_missed(site, browser, tmp_path):
+    browser.load(site / "book/notebook.html")
+    assert len(browser.all("svg.svg-inline--fa path[d]")) > 8 and not browser.all("svg.svg-inline--fa animate")
+    copy = shutil.copytree(site, tmp_path / "html")
+    script = copy / icons.SCRIPT
+    script.write_text(script.read_text().replace('"magnifying-glass":', '"another-glass":'))
+    assert {p.split(":")[0] for p in audit(browser, copy / "book/maths.html")} == {"icon missing"}
+
+
+@pytest.mark.parametrize("page", ["book/maths", "book/notebook", "book/references", "search"])
+def test_a_browser_loads_no_more_of_a_page_than_is_weighed(site, browser, page):
+    loaded = browser.loaded(site / f"{page}.html")
+    assert {(site / f"{page}.html").resolve(), (site / icons.SCRIPT).resolve()} < loaded
+    assert sum(map(sent, loaded)) <= weight(site / f"{page}.html"), sorted(loaded - files(site / f"{page}.html"))
+
+
 def test_the_audit_sees_what_is_wrong_with_a_bad_page(tmp_path, browser):
     bad = tmp_path / "bad.html"
     bad.write_text(
@@ -126,6 +145,24 @@ def test_the_checks_of_accessibility_see_what_is_wrong_with_a_bad_page(tmp_path,
     browser.driver.get(bad.as_uri())
     rules = {line.split(" ")[0] for line in violations(browser)}
     assert {"button-name", "color-contrast", "image-alt", "html-has-lang"} <= rules
+
+
+def test_the_table_of_objections_counts_elements_by_page_and_impact():
+    found = {
+        "a.html": [
+            {"id": "one", "impact": "serious", "nodes": ["x", "y"]},
+            {"id": "two", "impact": "minor", "nodes": []},
+        ],
+        "b.html": [{"id": "one", "impact": "serious", "nodes": ["x"]}],
+        "c.html": [],
+    }
+    assert [line.split() for line in table(found).splitlines()] == [
+        ["page", "critical", "serious", "moderate", "minor", "rules"],
+        ["a.html", "0", "2", "0", "1", "one,", "two"],
+        ["b.html", "0", "1", "0", "0", "one"],
+        ["c.html", "0", "0", "0", "0"],
+        ["all", "pages", "0", "3", "0", "1", "one,", "two"],
+    ]
 
 
 def test_axe_finds_nothing_serious_on_a_page_of_every_kind(site, browser):

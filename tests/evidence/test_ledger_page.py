@@ -31,7 +31,7 @@ def test_the_page_shows_every_claim_when_nothing_is_recorded():
     html = execute("smoke")
     for name in claims.load_claims():
         assert f'<th scope="row">{name}</th>' in html
-    assert html.count("<caption>") == 3 + len({claim.chapter for claim in claims.load_claims().values()})
+    assert html.count("<caption>") == 4 + len({claim.chapter for claim in claims.load_claims().values()})
 
 
 def test_the_page_shows_verdict_interval_and_origin_of_a_record():

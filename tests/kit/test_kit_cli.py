@@ -116,6 +116,19 @@ def test_a_site_that_cannot_be_built_exits_with_1_and_repeats_the_warnings(monke
     assert result.stderr.splitlines()[1:] == ["  a.md:1: WARNING: one", "  b.html was not built"]
 
 
+def test_a_build_ends_with_a_table_of_its_pages_and_their_totals(monkeypatch, tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=a.html" />')
+    (tmp_path / "a.html").write_text("<h1>A</h1><h3>B</h3><img src='https://a.org/b.png'>")
+    monkeypatch.setattr(site, "build", lambda *_, **__: tmp_path / "index.html")
+    result = lop("build")
+    assert result.exit_code == 0
+    table = [line.split() for line in result.stdout.splitlines()]
+    assert ["a.html", "0.00", "1", "1", "1", "0"] in table and ["median", "0.00"] in table
+    assert ["most;", "sums", "0.00", "1", "1", "1", "0"] in table
+    assert result.stdout.splitlines()[-1] == f"the site is ready: {tmp_path / 'index.html'}"
+
+
 def test_the_list_has_a_line_for_each_chapter_with_its_state(make_book):
     make_book({"01_one": [], "ledger": []}, [claim("a", "01_one"), claim("b", "01_one")])
     result = lop("list", "--profile", "laptop")

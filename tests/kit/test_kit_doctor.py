@@ -3,6 +3,7 @@
 from importlib import metadata
 
 import pytest
+import torch
 from packaging.version import Version
 
 from lop_utils.kit import doctor
@@ -21,14 +22,27 @@ def test_on_this_machine_nothing_would_break_a_run(make_book):
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0, result.stdout
     told = [line.split()[1] for line in result.stdout.splitlines()[:-1]]
-    assert {"python", "book", "jupyter-book", "device", "threads", "memory", "results", "disk", "kernel"} <= set(told)
+    assert {
+        "python",
+        "book",
+        "jupyter-book",
+        "device",
+        "precision",
+        "determinism",
+        "threads",
+        "memory",
+        "data",
+        "results",
+        "disk",
+        "kernel",
+    } <= set(told)
 
 
 def test_a_results_folder_that_cannot_be_written_is_wrong_with_a_remedy(make_book, tmp_path, monkeypatch):
     make_book({"01_one": []})
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LOP_RESULTS", str(tmp_path / "file"))
-    (finding,) = doctor._results()
+    (finding,) = doctor._results()  # nothing about its disk
     assert finding.state == WRONG and "LOP_RESULTS" in finding.remedy
 
 
@@ -73,3 +87,28 @@ def test_a_kernel_of_another_python_or_none_is_wrong(make_book, monkeypatch, ans
     finding = doctor._kernel()
     assert finding.state == WRONG and finding.remedy
     assert (answer or "NoSuchKernel") in finding.detail
+
+
+def test_the_arithmetic_that_torch_is_set_to_is_told_and_less_than_full_precision_is_noted():
+    before = torch.get_float32_matmul_precision()
+    try:
+        for setting, state in (("highest", OK), ("high", NOTE)):
+            torch.set_float32_matmul_precision(setting)
+            finding = doctor._precision()
+            assert finding.state == state and f"products are {setting}" in finding.detail
+            assert bool(finding.remedy) == (state == NOTE)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_on_an_accelerator_results_that_may_differ_are_noted_unless_only_deterministic_algorithms_run(monkeypatch):
+    monkeypatch.setattr(doctor, "resolve", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: False)
+    assert doctor._determinism().state == NOTE
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert doctor._determinism().state == OK
+
+
+def test_the_threads_are_those_that_torch_would_use(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert "torch would use 7" in doctor._threads().detail

@@ -1,5 +1,7 @@
 """Staging, building, and putting the site in place."""
 
+import json
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +12,7 @@ import yaml
 from nbformat.v4 import new_output
 
 from lop_utils.errors import UsageError
-from lop_utils.kit import pages, site, stamps
+from lop_utils.kit import ledger_files, notebooks, pages, site, stamps
 
 PARAMETERS = {"profile": "smoke", "device": "cpu", "seed": 0}
 
@@ -138,6 +140,33 @@ def test_a_complete_build_replaces_the_earlier_site_as_a_whole(ran, monkeypatch)
 def test_a_build_that_dies_silently_is_told_by_its_code_and_last_line():
     problems = site._run([sys.executable, "-c", "import sys; print('so far'); sys.exit(3)"], lambda _: None)
     assert problems == ["jupyter-book ended with code 3: so far"]
+
+
+def test_the_stage_tells_the_extension_that_writes_the_ledger_which_profile_is_shown(ran):
+    path = ran.home / "_config.yml"
+    config = yaml.safe_load(path.read_text())
+    site.stage_book("smoke", say=print)
+    assert "sphinx" not in yaml.safe_load((ran.home / "_build/stage/_config.yml").read_text())
+    path.write_text(yaml.safe_dump({**config, "sphinx": {"extra_extensions": [ledger_files.EXTENSION]}}))
+    site.stage_book("smoke", say=print)
+    staged = yaml.safe_load((ran.home / "_build/stage/_config.yml").read_text())
+    assert staged["sphinx"]["config"] == {"lop_profile": "smoke"}
+
+
+@pytest.mark.slow
+def test_the_built_site_holds_the_ledger_as_files_at_the_profile_that_it_shows(make_book):
+    from kit_book import claim
+
+    cells = ["from lop_utils.kit.chapter import Chapter", "Chapter('01_one', profile=profile).judge('a', x=[2.0])"]
+    book = make_book({"01_one": cells}, [claim("a", "01_one")])
+    config = yaml.safe_load((book.home / "_config.yml").read_text())
+    extended = {**config, "sphinx": {"extra_extensions": [ledger_files.EXTENSION]}}
+    (book.home / "_config.yml").write_text(yaml.safe_dump(extended))
+    notebooks.run((), profile="laptop", device="cpu", jobs=1)
+    folder = site.build("laptop", say=print).parent / ledger_files.FOLDER
+    data = json.loads((folder / "ledger.json").read_text())
+    assert (data["profile"], data["claims"][0]["verdict"]) == ("laptop", "reproduced")
+    assert all((folder / name).exists() for name in re.findall(r"ledger/([\w.]+)", ledger_files.links().html))
 
 
 @pytest.mark.slow

@@ -5,10 +5,10 @@ import pytest
 
 from lop_utils.streams import counter
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
-from lop_utils.training import online_kernel
+from lop_utils.training import compiled, online_kernel
 from lop_utils.training.online import Method, initial, learn
 
-pytestmark = pytest.mark.skipif(not online_kernel.AVAILABLE, reason="numba is not installed")
+pytestmark = pytest.mark.skipif(not compiled.AVAILABLE, reason="numba is not installed")
 
 ADDITIONS = {
     "sgd": {},
@@ -88,17 +88,3 @@ def test_compiled_draws_are_those_of_numpy():
     key = counter.key(7, 16)
     words = [int(online_kernel._word(np.uint64(key), n)) for n in (0, 1, 10**12)]
     assert words == [int(w) for w in counter.words(key, [0, 1, 10**12])]
-
-
-def test_without_a_place_for_machine_code_the_kernel_is_compiled_in_this_process(monkeypatch):
-    asked = []
-
-    def njit(cache=False, **options):
-        asked.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: function
-
-    monkeypatch.setattr(online_kernel, "njit", njit)
-    assert online_kernel.compiled(len)("abc") == 3
-    assert asked == [True, False]

@@ -10,12 +10,12 @@ from scipy.stats import kstest
 from lop_utils.errors import UsageError
 from lop_utils.streams import counter
 from lop_utils.streams.bit_flipping import BitFlipping
-from lop_utils.training import online, online_kernel
+from lop_utils.training import compiled, online
 from lop_utils.training.online import Method, State, initial, learn, losses_of
 from lop_utils.training.online_linear import learn_linear
 from lop_utils.training.online_state import fresh_weights
 
-ENGINES = ["torch", pytest.param("compiled", marks=pytest.mark.skipif(not online_kernel.AVAILABLE, reason="no numba"))]
+ENGINES = ["torch", pytest.param("compiled", marks=pytest.mark.skipif(not compiled.AVAILABLE, reason="no numba"))]
 
 
 def advance(
@@ -155,7 +155,7 @@ def test_an_interrupted_run_goes_on_from_its_saved_state_as_if_nothing_had_happe
     assert np.array_equal(state.w, whole.w) and np.array_equal(state.units, whole.units) and state.step == 300
 
 
-@pytest.mark.skipif(not online_kernel.AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not compiled.AVAILABLE, reason="numba is not installed")
 def test_memory_does_not_depend_on_the_length_of_the_stream():
     def peak(steps: int) -> int:
         method, stream = Method(width=5), BitFlipping(seed=0)
@@ -172,7 +172,7 @@ def test_memory_does_not_depend_on_the_length_of_the_stream():
 
 
 def test_without_numba_the_torch_loop_takes_over_with_one_warning(monkeypatch, caplog):
-    monkeypatch.setattr(online_kernel, "AVAILABLE", False)
+    monkeypatch.setattr(compiled, "AVAILABLE", False)
     online._warn.cache_clear()
     stream, method = BitFlipping(seed=0), Method(width=3)
     with caplog.at_level(logging.WARNING):
