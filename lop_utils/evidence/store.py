@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import importlib
 import logging
 import re
 import time
@@ -37,7 +38,8 @@ from lop_utils.training.checkpoint import kept_by
 log = logging.getLogger(__name__)
 FORMAT = 1
 SESSION = time.time_ns()
-NUMERICAL = ("python", "torch", "numpy", "scipy", "numba", "pandas", "pyarrow", "scikit-learn", "mnist1d")
+NUMERICAL = ("python", "torch", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "mnist1d")
+COMPILED = "lop_utils.training.compiled"  # a result whose sources include it depends on numba
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -148,6 +150,9 @@ def _version(modules: Iterable[str]) -> dict:
     """What must be the same for a stored result to count: sources, numerical libraries, format."""
     sources, installed = source_closure(modules), library_versions()
     version = {"format": FORMAT, "sources": sources, "libraries": {name: installed[name] for name in NUMERICAL}}
+    if COMPILED in sources:  # asked for only now: it imports numba, which takes a while, and may be there and broken
+        usable = importlib.import_module(COMPILED).AVAILABLE
+        version["libraries"]["numba"] = installed["numba"] if usable else "absent"
     edited = edited_since_loaded(sources)
     if edited:  # what runs may be the old code: usable in this process only
         log.warning("%s changed while this process runs; restart it to keep what it computes", ", ".join(edited))

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,8 +14,16 @@ from typer.testing import CliRunner
 
 from lop_utils.evidence import store, unfinished
 from lop_utils.experiments import bit_flipping, continual, league, normalization, online_league
-from lop_utils.experiments.league_entrants import ENTRANTS
+from lop_utils.experiments.tidy import tidy
 from lop_utils.kit.cli import app
+from lop_utils.optim.continual_backprop import ContinualBackprop
+from lop_utils.optim.gradient_noise import GradientNoise
+from lop_utils.optim.intervention import Intervention
+from lop_utils.optim.redo import ReDo
+from lop_utils.optim.self_normalized_resets import SelfNormalizedResets
+from lop_utils.optim.shrink_perturb import ShrinkPerturb
+from lop_utils.optim.upgd import UPGD
+from lop_utils.optim.weight_noise import WeightNoise
 from lop_utils.training import resuming
 from lop_utils.training.online import Method
 
@@ -95,21 +104,69 @@ def test_a_stream_broken_off_after_any_task_goes_on_there_and_comes_out_the_same
         )
 
 
-LEAGUE = league.Config(
-    widths=(6, 6), batch_size=20, steps=12, tasks=4, tuning_tasks=2, late=1, tuning_seeds=(100,), seeds=(0, 1)
-)
+def cbp(optimizer, stack):
+    ContinualBackprop(optimizer, stack, replacement_rate=0.1, maturity=3, seed=stack.seeds)
 
 
-@pytest.mark.parametrize("name", quick(ENTRANTS, "cbp"))
+def redo(optimizer, stack):
+    ReDo(optimizer, stack, tau=0.8, every=5, seed=stack.seeds)
+
+
+def snr(optimizer, stack):
+    SelfNormalizedResets(optimizer, stack, quantile=0.5, limit=3, refresh=5, seed=stack.seeds)
+
+
+def gradient_noise(optimizer, stack):
+    GradientNoise(optimizer, sigma=0.1, seed=stack.seeds, stacked=True)
+
+
+def weight_noise(optimizer, stack):
+    WeightNoise(optimizer, stack, sigma=0.1, seed=stack.seeds)
+
+
+def upgd(optimizer, stack):
+    UPGD(optimizer, stack, sigma=0.1, factor=2.0, seed=stack.seeds)
+
+
+def shrink_perturb(optimizer, stack):
+    kept = ShrinkPerturb(optimizer, stack, shrink=0.8, perturb=0.2, seed=stack.seeds)
+    return lambda index: kept.perturb_now() if index else None
+
+
+INTERVENTIONS = {f.__name__: f for f in (cbp, redo, snr, gradient_noise, weight_noise, upgd, shrink_perturb)}
+
+
+@pytest.mark.parametrize("name", quick(INTERVENTIONS, "cbp"))
 def test_every_intervention_goes_on_where_it_was(name, monkeypatch, tally):
-    monkeypatch.setattr("lop_utils.experiments.league_entrants.RESET_EVERY", 5)
-    config = replace(LEAGUE, entrants=(name,))
-    whole = stored(league, config)
-    tuned = 2 * len(ENTRANTS[name].values) if len(ENTRANTS[name].values) > 1 else 0
-    for after in sorted({1, max(tuned - 1, 0), tuned + 2}):
-        again, calls = broken_and_resumed(league, config, continual, "learn", after, monkeypatch)
-        well = again == whole and (after == 0 or calls < tuned + 4 + (name == "none"))
-        tally("run broken off, interventions", "detected" if well else "lost", (name, after, calls))
+    config = replace(STREAM, steps=12, lr=0.1, diagnosed=())  # large, so that units die
+    run = lambda config, device: tidy(  # noqa: E731
+        continual.train_stream(config, device, install=INTERVENTIONS[name]), experiment="toy", arch="mlp", task="digits"
+    )
+    experiment = SimpleNamespace(NAME="toy", run=run, __name__=continual.__name__)
+    whole = stored(experiment, config)
+    for after in (2, 4):
+        again, calls = broken_and_resumed(experiment, config, continual, "learn", after, monkeypatch)
+        tally("run broken off, interventions", "detected" if again == whole and calls < 7 else "lost", (name, after))
+    monkeypatch.setattr(Intervention, "load_state_dict", lambda *_: None)
+    again, _ = broken_and_resumed(experiment, config, continual, "learn", 4, monkeypatch)
+    assert again != whole  # its state matters
+
+
+LEAGUE = league.Config(
+    entrants=("l2_init", "forget_moments", "none"), widths=(6, 6), batch_size=20, steps=4, tasks=3, tuning_tasks=2,
+    late=1, tuning_seeds=(100,), seeds=(0, 1),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_league_goes_on_in_the_middle_of_the_same_entrant(monkeypatch, tally):
+    """The runs of one entrant differ in what is installed only; each has its own checkpoint."""
+    whole = stored(league, LEAGUE)
+    for after in (1, 3, 5, 8, 14):
+        again, calls = broken_and_resumed(league, LEAGUE, continual, "learn", after, monkeypatch)
+        tally(
+            "run broken off, league", "detected" if again == whole and calls == 16 - after else "lost", (after, calls)
+        )
 
 
 @pytest.mark.slow
@@ -161,19 +218,19 @@ def test_compiled_online_runs_side_by_side_go_on_in_the_middle(monkeypatch, tall
     if not AVAILABLE:
         pytest.skip("numba is not installed")
     arms = tuple(bit_flipping.Arm(name, method) for name, method in METHODS.items())
-    config = replace(ONLINE, arms=arms, widths=(3, 9), steps=3000, every=200, measure_every=600, engine="compiled")
+    config = replace(ONLINE, arms=arms, widths=(3,), steps=2000, every=200, measure_every=400, engine="compiled")
     whole = stored(bit_flipping, config)
-    for after in (10, 60, 150):
+    for after in (10, 60):
         again, _ = broken_and_resumed(bit_flipping, config, bit_flipping, "unit_metrics", after, monkeypatch)
         tally("run broken off, online", "detected" if again == whole else "lost", after)
 
 
 @pytest.mark.slow
 def test_a_league_of_online_methods_goes_on(monkeypatch, tally):
-    config = online_league.preset("smoke", candidates=online_league.CANDIDATES[:3], engine="torch", steps=600,
+    config = online_league.preset("smoke", candidates=online_league.CANDIDATES[:1], engine="torch", steps=600,
                                   tune_steps=200, fresh_steps=100, period=50, every=50)  # fmt: skip
     whole = stored(online_league, config)
-    for after in (5, 30):
+    for after in (3, 9):
         again, _ = broken_and_resumed(online_league, config, bit_flipping, "unit_metrics", after, monkeypatch)
         tally("run broken off, online", "detected" if again == whole else "lost", after)
 
@@ -246,6 +303,15 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_the_run_starts_anew(damage,
         "detected" if said and again == whole and len(calls) == 7 else "lost",
         caplog.text,
     )
+
+
+def test_what_a_kill_left_beside_a_stored_result_is_removed_when_the_result_is_found(monkeypatch):
+    result = store.result_of(continual, STREAM, device="cpu")
+    left = result.path.with_suffix(".unfinished") / "part.npz"
+    left.parent.mkdir()
+    left.write_bytes(b"")
+    assert store.peek(continual.NAME, STREAM, device="cpu", modules=[continual.__name__]) is not None
+    assert not left.parent.exists() and not store.begun(continual.NAME, STREAM, device="cpu")
 
 
 def test_without_resume_a_run_starts_anew(monkeypatch):

@@ -1,11 +1,16 @@
 """Full disks, files that may not grow, folders that cannot be written: one clear line, nothing lost, and on it goes."""
 
+import errno
 import os
 import resource
 import subprocess
 
+import pandas as pd
 import pytest
 from harsh import Child, command
+
+from lop_utils.errors import UsageError
+from lop_utils.evidence import store
 
 MIB = 2**20
 as_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root mounts file systems")
@@ -119,6 +124,43 @@ def test_where_files_may_not_grow_the_error_is_clear_and_nothing_is_lost(grid, r
     kept = not grid.half_written()
     on = Child(command).code() == 0 and grid.whole()
     tally("limit on the size of files", "detected" if clear and kept and on else "lost", (clear, kept, on, text))
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_work_begins(results, tally):
+    results.write_text("a file is in the way")
+    worked = []
+    with pytest.raises(UsageError, match=r"results.* cannot be written \(.*\); make room, or set LOP_RESULTS"):
+        store.fetch("toy", 0, lambda: worked.append(1), device="cpu", modules=["lop_utils.errors"])
+    tally("results folder that is none", "lost" if worked else "detected")
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_disk_that_becomes_full_at_the_very_end_is_named_and_leaves_nothing(results, tally, monkeypatch, moment):
+    frame, done = pd.DataFrame({"seed": [0], "value": [1.5]}), []
+    compute = lambda: done.append(1) or frame  # noqa: E731
+    fetch = lambda: store.fetch("toy", 0, compute, device="cpu", modules=["lop_utils.errors"])  # noqa: E731
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, moment, full)
+        with pytest.raises(UsageError, match=r"no space left in .* for .*parquet; make room, or set LOP_RESULTS"):
+            fetch()
+    clean = [path for path in results.rglob("*") if path.is_file()] == []
+    on = fetch().fresh and not fetch().fresh and len(done) == 2
+    tally("disk full when the result is written", "detected" if clean and on else "lost", (clean, on))
+
+
+def test_what_a_killed_process_left_of_a_write_is_removed_by_the_next_one(results):
+    path = store.place("toy", 0, "cpu")
+    path.parent.mkdir(parents=True)
+    left, other = path.with_name(f".{path.name}.abc.tmp"), path.with_name(".other.parquet.abc.tmp")
+    for file in (left, other):
+        file.write_bytes(b"half")
+    frame = pd.DataFrame({"seed": [0], "value": [1.5]})
+    store.fetch("toy", 0, lambda: frame, device="cpu", modules=["lop_utils.errors"])
+    assert not left.exists() and other.exists()  # somebody may be writing that one
 
 
 @as_root

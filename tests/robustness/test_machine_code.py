@@ -117,9 +117,12 @@ def test_an_online_run_survives_an_index_of_another_day(tmp_path, tally):
     code = """
         import sys, pickle, pathlib, numba
         from lop_utils.training import compiled
-        from lop_utils.training.online import Method, losses_of
+        from lop_utils.training.online import Method, initial
+        from lop_utils.training.online_packed import learn_together
         from lop_utils.streams.bit_flipping import BitFlipping
-        print(losses_of(Method(width=3), BitFlipping(), steps=50, seed=0).sum().hex())
+        method, stream = Method(width=3), BitFlipping()
+        states = [initial(method, stream, seed=0)]
+        print([w.loss.hex() for (w,) in learn_together(method, [stream], states, steps=50, every=10)])
         for path in compiled.folder().rglob("*.nbi"):
             path.write_bytes(pickle.dumps(numba.__version__) + b"cno.such.module\\nclass\\n.")
     """

@@ -93,6 +93,18 @@ def test_no_damage_to_a_state_goes_unnoticed(tally):
             tally("checkpoint damaged", "harmless" if same(back, state) and header == {"key": "k"} else "lost")
 
 
+def test_other_numbers_under_the_same_description_are_noticed():
+    """The archive's own checksums are right then."""
+    whole = io.BytesIO(packed({"w": torch.zeros(3)}))
+    with np.load(whole) as stored:
+        parts = {name: stored[name] for name in stored}
+    parts["a0"] = parts["a0"] + 1
+    file = io.BytesIO()
+    np.savez(file, **parts)
+    with pytest.raises(Unusable, match="checksum"):
+        unpack(file.getvalue())
+
+
 def test_a_pickle_is_no_state():
     import pickle
 

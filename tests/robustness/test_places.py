@@ -1,6 +1,5 @@
 """Odd places to run in: other locales and paths, no home, no network, no numba. Each in a new interpreter."""
 
-import json
 import os
 import subprocess
 import sys
@@ -51,33 +50,53 @@ def test_results_are_the_same_at_a_path_with_spaces_and_letters_of_many_alphabet
     tally("spaces and unicode in paths", "harmless" if well else "lost", code)
 
 
+HOMELESS = ("HOME", "XDG_CACHE_HOME", "LOGNAME", "USER")
+NOTHING = """
+    import socket, sys
+
+    def refuse(*arguments, **options):
+        raise OSError("the network is down")
+
+    socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
+    sys.modules["numba"] = None
+"""
+
+
 @pytest.mark.slow
-def test_results_are_the_same_in_a_locale_without_unicode_at_a_path_with_it(grid, tmp_path, monkeypatch, tally):
+def test_results_are_the_same_without_unicode_home_network_and_numba(grid, tmp_path, monkeypatch, tally):
+    """All at once, at a path that the locale cannot write."""
     place = tmp_path / "é 中文"
     place.mkdir()
     monkeypatch.setenv("LOP_RESULTS", str(place / "results"))
-    judged(grid, tally, "locale C at a path with unicode", experiment(environment(**ASCII), table=place / "té.csv"))
+    changes = {**ASCII, **dict.fromkeys(HOMELESS)}
+    done = experiment(environment(**changes), before=NOTHING, table=place / "té.csv")
+    for case in ("locale C at a path with unicode", "no HOME", "no network", "no numba, an experiment without it"):
+        judged(grid, tally, case, done)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words", [["list", "--profile", "smoke"], ["data", "list"], ["--help"], ["experiment", "--help"]]
-)
-def test_what_lop_says_can_be_said_in_a_locale_without_unicode(tmp_path, tally, words):
+def test_what_lop_says_can_be_said_in_a_locale_without_unicode(tmp_path, tally):
     place = tmp_path / "é 中文"
     place.mkdir()
     changes = {**ASCII, "LOP_RESULTS": str(place), "LOP_DATA": str(place), "LOP_BOOK": str(PACKAGE)}
-    done = lop(*words, environment=environment(**changes))
-    well = done.returncode == 0 and len(done.stdout) > 100
-    tally("locale C, what lop says", "harmless" if well else "lost", (words, done.stderr[-2000:]))
+    spoken = [["list", "--profile", "smoke"], ["data", "list"], ["--help"], ["experiment"], ["experiment", "--help"]]
+    before = f"""
+        import sys
+        from lop_utils.kit import cli
 
-
-HOMELESS = ("HOME", "XDG_CACHE_HOME", "LOGNAME", "USER")
-
-
-@pytest.mark.slow
-def test_results_are_the_same_without_a_home(grid, results, tally):
-    judged(grid, tally, "no HOME", experiment(environment(**dict.fromkeys(HOMELESS))))
+        for words in {spoken[:-1]!r}:
+            print("saying", *words)
+            sys.argv[1:] = words
+            try:
+                cli.main()
+            except SystemExit as end:
+                assert not end.code, words
+        sys.argv[1:] = {spoken[-1]!r}
+    """
+    done = lop(environment=environment(**changes), before=before)
+    for words in spoken[:-1]:
+        said = f"saying {' '.join(words)}".encode() in done.stdout and done.returncode == 0
+        tally("locale C, what lop says", "harmless" if said else "lost", (words, done.stderr[-2000:]))
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be another user")
@@ -118,27 +137,6 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch, tally)
         tally("no home and no setting", "detected")
 
 
-NO_NETWORK = """
-    import socket
-
-    def refuse(*arguments, **options):
-        raise OSError("the network is down")
-
-    socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
-"""
-
-
-@pytest.mark.slow
-def test_results_are_the_same_without_a_network(grid, results, tally):
-    judged(grid, tally, "no network", experiment(environment(), before=NO_NETWORK))
-
-
-@pytest.mark.slow
-def test_results_are_the_same_without_numba_where_it_has_no_part(grid, results, tally):
-    done = experiment(environment(), before="import sys\nsys.modules['numba'] = None")
-    judged(grid, tally, "no numba, an experiment that does without", done)
-
-
 ONLINE = ("steps=60", "period=20", "every=20", "measure_every=20", "checkpoints=0", "widths=[3]", "linear=false")
 
 
@@ -146,16 +144,11 @@ ONLINE = ("steps=60", "period=20", "every=20", "measure_every=20", "checkpoints=
 def test_without_numba_online_learning_says_so_and_its_result_is_not_taken_for_the_compiled_one(results, tally):
     settings = [word for setting in ONLINE for word in ("--set", setting)]
     words = ["experiment", "bit_flipping", "--device", "cpu", "--seeds", "1", *settings]
-    tables = []
-    for before in ("import sys\nsys.modules['numba'] = None", ""):
-        table = results.parent / f"{len(tables)}.csv"
-        done = lop(*words, "--table", str(table), environment=environment(), before=before)
-        assert done.returncode == 0, done.stderr
-        tables.append((done, table))
-    import pandas as pd
-
-    (slow, first), (fast, second) = tables
-    said = b"numba is not installed" in slow.stderr and b"numba" in fast.stderr and b"1 computed" in fast.stdout
-    a, b = pd.read_csv(first), pd.read_csv(second)
-    same = abs(a["value"] - b["value"]).max() < 1e-9
-    tally("no numba, online learning", "detected" if said and same else "lost", (fast.stderr, json.dumps(said)))
+    absent = "import sys\nsys.modules['numba'] = None"
+    slow = lop(*words, environment=environment(), before=absent)
+    again = lop(*words, "--dry-run", environment=environment(), before=absent)
+    other = lop(*words, "--dry-run", environment=environment())
+    said = b"numba is not installed" in slow.stderr and b"1 computed" in slow.stdout
+    kept = b"stored" in again.stdout and b"to run" in other.stdout and b"numba changed" in other.stderr
+    detail = [(run.returncode, run.stdout, run.stderr[-1000:]) for run in (slow, again, other)]
+    tally("no numba, online learning", "detected" if said and kept else "lost", detail)
