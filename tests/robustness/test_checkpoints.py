@@ -201,7 +201,7 @@ METHODS = {
 @pytest.mark.parametrize("name", quick(METHODS, "cbp"))
 def test_online_runs_go_on_in_the_middle_of_a_run(name, monkeypatch, tally):
     config = replace(ONLINE, arms=(bit_flipping.Arm(name, METHODS[name]),))
-    monkeypatch.setattr(bit_flipping, "_cores", lambda: 1)
+    monkeypatch.setattr(bit_flipping, "cores", lambda: 1)
     whole = stored(bit_flipping, config)
     calls = []
     for after in (0, 3, 7):
