@@ -89,10 +89,16 @@ class Browser:
             self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
         else:
             self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        self.driver.get("about:blank")  # else, where the page is the same as before, the old one may answer
+        self.leave()  # else, where the page is the same as before, the old one may answer
         self.driver.get(page.resolve().as_uri())
         self.wait(lambda: self.js("return location.protocol == 'file:' && document.readyState == 'complete'"))
         self.driver.execute_async_script(SETTLED)
+
+    def leave(self) -> None:
+        """Leave the page for a blank one, and be there: the driver returns before, and a navigation that overtakes this
+        one is at times never answered."""
+        self.driver.get("about:blank")
+        self.wait(lambda: self.js("return location.href == 'about:blank' && document.readyState == 'complete'"))
 
     def js(self, code: str):
         return self.driver.execute_script(code)
@@ -116,7 +122,7 @@ class Browser:
 
     def loaded(self, page: Path) -> set[Path]:
         """All files of this machine that a page asks for on a first visit, its lazy images among them."""
-        self.driver.get("about:blank")  # what an earlier page still asks for is not this one's
+        self.leave()  # what an earlier page still asks for is not this one's
         self.requests()
         self.load(page)
         self.js(LOAD_IMAGES)
