@@ -22,7 +22,7 @@ import yaml
 
 from lop_utils import experiments
 from lop_utils.errors import UsageError, check_choice
-from lop_utils.evidence import store
+from lop_utils.evidence import paths, store
 from lop_utils.side_by_side import allow_processes
 
 BACKENDS = ("joblib", "dask")
@@ -196,7 +196,13 @@ def run_all(
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", inner_max_num_threads=threads)
-    yield from pool(delayed(perform)(run, threads, resume) for run in waiting)
+    yield from pool(delayed(_perform_at)(str(paths.results_root()), run, threads, resume) for run in waiting)
+
+
+def _perform_at(results: str, run: Run, threads: int, resume: bool) -> Done:
+    """Perform a run in a process that may have been started when results went elsewhere."""
+    os.environ[paths.SETTING] = results
+    return perform(run, threads, resume)
 
 
 def _on_dask(runs: Sequence[Run], scheduler: str, resume: bool) -> Iterator[Done]:

@@ -150,6 +150,15 @@ def start(*command):
 
 
 @pytest.mark.slow
+def test_processes_that_are_still_there_from_an_earlier_grid_store_where_results_go_now(tmp_path, monkeypatch):
+    runs = tiny("lr=0.1,0.2")
+    for folder in ("earlier", "now"):
+        monkeypatch.setenv("LOP_RESULTS", str(tmp_path / folder))
+        assert sum(d.fresh for d in experiments.run_all(runs, jobs=2)) == 2
+        assert len(experiments.frame_of(runs)["run"].unique()) == 2
+
+
+@pytest.mark.slow
 def test_a_grid_on_a_dask_cluster_survives_the_death_of_a_worker(tmp_path):
     """A scheduler and two workers in processes of their own; the one that works on the first run is killed."""
     pytest.importorskip("distributed")
