@@ -74,9 +74,10 @@ def paper_figures(verdicts: list[Verdict]) -> Html:
 
 
 def links() -> Html:
-    """Where the ledger's page leads for the files, with the badge; the links work in the built site."""
-    items = [f'<li><a href="../{FOLDER}/{name}">{name}</a>: {escape(text)}</li>' for name, text in _SHOWN.items()]
-    return Html(f"<ul>{''.join(items)}</ul>", ", ".join(_SHOWN))
+    """Where the ledger's page leads for the files that `write` makes, with the badge; for the built site."""
+    shown = {name: text for name, text in _SHOWN.items() if name != "figures.csv" or figures()}
+    items = [f'<li><a href="../{FOLDER}/{name}">{name}</a>: {escape(text)}</li>' for name, text in shown.items()]
+    return Html(f"<ul>{''.join(items)}</ul>", ", ".join(shown))
 
 
 def in_words(verdicts: list[Verdict]) -> list[str]:
