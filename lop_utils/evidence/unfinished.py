@@ -29,17 +29,23 @@ log = logging.getLogger(__name__)
 class Unfinished(Keeper):
     """The checkpoints of the run whose result will be at `path`; `made_by` is what must be the same for them to count.
 
-    `resumed` says whether one of them was used.
+    `within` names the part of the run, if it is only that.
     """
 
-    def __init__(self, path: Path, made_by: Mapping):
-        self.folder, self.made_by, self.resumed = path.with_suffix(".unfinished"), dict(made_by), False
+    def __init__(self, path: Path, made_by: Mapping, within: str = ""):
+        self.folder, self.made_by, self._within = path.with_suffix(".unfinished"), dict(made_by), within
         self._given: Counter[str] = Counter()
 
     def place(self, *words: object) -> Place:
-        name = digest(words)[:32]
+        return Part(self, self._name("place", words))
+
+    def branch(self, *words: object) -> Keeper:
+        return Unfinished(self.folder, self.made_by, self._name("branch", words))
+
+    def _name(self, kind: str, words: tuple) -> str:
+        name = digest([self._within, kind, words])[:32]
         self._given[name] += 1
-        return Part(self, f"{name}-{self._given[name]}")
+        return f"{name}-{self._given[name]}"
 
     def clear(self) -> None:
         """Remove all checkpoints."""

@@ -19,11 +19,11 @@ from lop_utils.experiments.tidy import tidy
 from lop_utils.metrics.presets import BOOK, PAPER, measure
 from lop_utils.metrics.record import LayerRecord
 from lop_utils.profiles import check as check_profile
-from lop_utils.side_by_side import cores
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
 from lop_utils.training.checkpoint import Place, current
 from lop_utils.training.online import ENGINES, Method, State, initial, learn
 from lop_utils.training.online_linear import learn_linear
+from lop_utils.training.side_by_side import cores
 
 NAME = "bit_flipping"
 _PAPER, _BOOK = PAPER.only("dead", "duplicate", "saturated", "effective_rank"), BOOK.only("dead", "effective_rank")

@@ -29,10 +29,10 @@ from lop_utils.models.resnet import ResNet, ResNetConfig
 from lop_utils.models.vit import ViT, ViTConfig
 from lop_utils.optim.gradient_noise import GradientNoise
 from lop_utils.profiles import check as check_profile
-from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.batches import batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.loop import probe_steps, train
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "cloning"
 ARMS = ("base", "clone", "clone_matched", "noisy_step", "noisy_sgd", "dropout", "fresh")

@@ -24,11 +24,11 @@ from lop_utils.manifolds.partition import Partition
 from lop_utils.models.stack import Stack
 from lop_utils.optim.sam import SAM
 from lop_utils.profiles import check as check_profile
-from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.batches import shared_batches
 from lop_utils.streams.sources import Source, load
 from lop_utils.training.ensemble import member_cross_entropy, train_ensemble
 from lop_utils.training.loop import probe_steps
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "escape"
 

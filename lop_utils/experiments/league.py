@@ -12,7 +12,7 @@ from lop_utils.experiments.continual import train_stream
 from lop_utils.experiments.league_entrants import ENTRANTS, Entrant, entrant
 from lop_utils.experiments.tidy import tidy
 from lop_utils.profiles import check as check_profile
-from lop_utils.side_by_side import side_by_side
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "league"
 TUNING, JUDGED = "tuning", "judged"

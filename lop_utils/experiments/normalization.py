@@ -23,9 +23,9 @@ from lop_utils.metrics.spectrum import RANK_METRICS, spectrum
 from lop_utils.models.mlp import MLP
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
-from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.sources import load
 from lop_utils.streams.tasks import make_stream
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "normalization"
 

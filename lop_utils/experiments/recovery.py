@@ -20,8 +20,8 @@ from lop_utils.experiments.continual_reading import select
 from lop_utils.experiments.recovery_remedies import FRESH, REMEDIES, WORN
 from lop_utils.experiments.tidy import tidy
 from lop_utils.profiles import check as check_profile
-from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.tasks import Task, members_task
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "recovery"
 

@@ -25,12 +25,12 @@ from lop_utils.metrics.record import record
 from lop_utils.models.mlp import MLP, MLPConfig
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
-from lop_utils.side_by_side import side_by_side
 from lop_utils.streams.batches import member_batches
 from lop_utils.streams.sources import load
 from lop_utils.streams.tasks import Task, make_stream, members_task
 from lop_utils.training.ensemble import member_cross_entropy, train_ensemble, zero_head
 from lop_utils.training.loop import probe_steps
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "revival"
 PART, LAYER, WORN_CASE = "part", "layer", "worn"

@@ -23,7 +23,7 @@ import yaml
 from lop_utils import experiments
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.evidence import paths, store
-from lop_utils.side_by_side import allow_processes
+from lop_utils.training.side_by_side import allow_processes
 
 BACKENDS = ("joblib", "dask")
 

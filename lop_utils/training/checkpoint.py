@@ -27,11 +27,17 @@ class Place:
 
 
 class Keeper:
-    """Gives out places. This one's keep nothing."""
+    """Gives out places. This one's keep nothing. `resumed` says whether something that was kept has been used."""
+
+    resumed = False
 
     def place(self, *words: object) -> Place:
         """The place of the run that `words` describe; asked again with the same words, the next such run's."""
         return Place()
+
+    def branch(self, *words: object) -> "Keeper":
+        """The keeper of a part that `words` describe, which may be computed in another process, by a copy of it."""
+        return Keeper()
 
 
 _keeper: ContextVar[Keeper] = ContextVar("keeper", default=Keeper())  # noqa: B039  it has no state

@@ -14,7 +14,7 @@ from lop_utils.errors import UsageError
 from lop_utils.evidence import claims
 from lop_utils.experiments import two_tasks
 from lop_utils.kit.chapter import Chapter
-from lop_utils.side_by_side import allow_processes
+from lop_utils.training.side_by_side import allow_processes
 
 VALUES = [1.0, 1.1, 0.9, 1.2, 0.8]
 PREFIX = "application/papermill.record/"

@@ -19,7 +19,7 @@ FLOORS = (
     "models",
     "theory",
 )
-BASE = ("errors", "device", "profiles", "side_by_side")  # single modules, usable everywhere
+BASE = ("errors", "device", "profiles")  # single modules, usable everywhere
 THEORY_MAY_USE = {"numpy", "scipy", "lop_utils"} | set(sys.stdlib_module_names)
 THEORY_BASE = {"errors"}
 

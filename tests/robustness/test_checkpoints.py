@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from dataclasses import replace
+from functools import wraps
 from types import SimpleNamespace
 
 import pandas as pd
@@ -49,6 +50,7 @@ def breaking(monkeypatch, module, name, after):
     """Let the function `name` of `module` raise at its `after`-th call from now; the list counts its calls."""
     function, calls = getattr(module, name), []
 
+    @wraps(function)  # parts are known by the name of their function
     def broken(*args, **kwargs):
         if len(calls) == after:
             raise BrokenOff

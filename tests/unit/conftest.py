@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lop_utils.side_by_side import allow_processes
+from lop_utils.training.side_by_side import allow_processes
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers.py
 

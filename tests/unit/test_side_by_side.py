@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lop_utils import side_by_side as module
 from lop_utils.errors import UsageError
 from lop_utils.experiments import cloning, escape, league, recovery, revival
-from lop_utils.side_by_side import allow_processes, cores, side_by_side
+from lop_utils.training import side_by_side as module
+from lop_utils.training.side_by_side import allow_processes, cores, side_by_side
 
 
 @pytest.fixture

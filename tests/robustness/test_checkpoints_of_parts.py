@@ -1,0 +1,121 @@
+"""Experiments of independent parts: what is finished when they are broken off is not computed again."""
+
+import re
+import time
+from functools import wraps
+
+import pandas as pd
+import pytest
+import torch
+
+from lop_utils.evidence import store, unfinished
+from lop_utils.experiments import cloning, escape, league, normalization, recovery, revival
+from lop_utils.training.side_by_side import allow_processes, side_by_side
+
+PARTS = {  # the function that computes one part, and changes that make the experiment short
+    cloning: ("_run_seed", {"base_steps": 5, "steps": 10, "seeds": (0, 1, 2)}),
+    escape: ("_run_group", {"arms": ("sgd", "label noise", "dropout 0.1"), "base_steps": 5, "steps": 10}),
+    league: ("_entered", {"entrants": ("none", "dropout", "upgd")}),
+    normalization: ("_train", {"steps": 4, "every": 2}),
+    recovery: ("_further_rows", {"steps": 4, "every": 2}),
+    revival: ("_run_arm", {"steps": 4}),
+}
+
+
+@pytest.fixture(autouse=True)
+def every_part(monkeypatch, results):
+    """Every part that is finished is kept, however short it was, and nothing else; one thread."""
+    monkeypatch.setattr(unfinished, "WORTHWHILE", 0.0)
+    torch.set_num_threads(1)
+    yield
+    allow_processes(1)
+
+
+class BrokenOff(Exception):
+    pass
+
+
+def counted(monkeypatch, module, name, allowed=10**9):
+    """Let the function `name` of `module` raise after so many calls; the list counts them."""
+    function, calls = getattr(module, name), []
+
+    @wraps(function)
+    def counting(*args):
+        if len(calls) == allowed:
+            raise BrokenOff
+        calls.append(args)
+        return function(*args)
+
+    monkeypatch.setattr(module, name, counting)
+    return calls
+
+
+@pytest.mark.parametrize("experiment", [p if p is revival else pytest.param(p, marks=pytest.mark.slow) for p in PARTS],
+                         ids=lambda module: module.NAME)  # fmt: skip
+def test_an_experiment_goes_on_after_its_last_finished_part_and_comes_out_the_same(experiment, monkeypatch, tally):
+    name, changes = PARTS[experiment]
+    config = experiment.preset("smoke", seed=0, **changes)
+    with monkeypatch.context() as patched:
+        calls = counted(patched, experiment, name)
+        whole = experiment.run(config)
+    with monkeypatch.context() as patched:
+        counted(patched, experiment, name, allowed=2)
+        with pytest.raises(BrokenOff):
+            store.result_of(experiment, config, device="cpu")
+    with monkeypatch.context() as patched:
+        again = counted(patched, experiment, name)
+        result = store.result_of(experiment, config, device="cpu")
+    same = result.frame.equals(whole.astype(result.frame.dtypes)) and len(result.frame.columns) == len(whole.columns)
+    well = same and len(calls) > 2 and len(again) == len(calls) - 2 and result.provenance["resumed"]
+    tally("run broken off, parts", "detected" if well else "lost", (experiment.NAME, len(calls), len(again)))
+
+
+def noted(number, folder, fails):
+    """Leave a note of having been here, long enough to be worth keeping; fails at number 2 if it is to."""
+    time.sleep(0.6)
+    with open(folder / f"{number}.txt", "a") as file:
+        file.write("x")
+    if fails and number == 2:
+        raise BrokenOff(f"part {number}")
+    return [(0, "all", "value", float(number))]
+
+
+def fetched(folder, fails):
+    def compute():
+        found = side_by_side(noted, [(number, folder, fails) for number in range(4)])
+        return pd.DataFrame([row for rows in found for row in rows], columns=["seed", "layer", "metric", "value"])
+
+    return store.fetch("parts", {}, compute, device="cpu", modules=["lop_utils.training.side_by_side"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_parts_finished_in_other_processes_count_over_however_many_the_run_goes_on(before, after, tmp_path, tally):
+    allow_processes(before)
+    with pytest.raises(BrokenOff, match="part 2"):
+        fetched(tmp_path, fails=True)
+    allow_processes(after)
+    result = fetched(tmp_path, fails=False)
+    often = [len((tmp_path / f"{number}.txt").read_text()) for number in range(4)]
+    well = result.frame["value"].tolist() == [0, 1, 2, 3] and result.provenance["resumed"]
+    well = well and re.fullmatch("112[12]", "".join(map(str, often)))
+    tally("run broken off, parts", "detected" if well else "lost", (before, after, often))
+
+
+def test_parts_of_two_calls_are_not_taken_for_one_another(tmp_path):
+    attempts = []
+
+    def compute():
+        first = side_by_side(noted, [(number, tmp_path, False) for number in range(2)])
+        second = side_by_side(noted, [(number + 5, tmp_path, False) for number in range(2)])
+        values = [rows[0][3] for rows in first + second]
+        attempts.append(values)
+        if len(attempts) == 1:
+            raise BrokenOff
+        return pd.DataFrame({"value": values})
+
+    ask = lambda: store.fetch("parts", {}, compute, device="cpu", modules=["lop_utils.training.side_by_side"])  # noqa: E731
+    with pytest.raises(BrokenOff):
+        ask()
+    assert ask().frame["value"].tolist() == [0, 1, 5, 6]
+    assert [(tmp_path / f"{number}.txt").read_text() for number in (0, 1, 5, 6)] == ["x"] * 4
