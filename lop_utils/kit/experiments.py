@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import pandas as pd
-import torch
 import yaml
 
 from lop_utils import experiments
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.evidence import paths, store
-from lop_utils.training.side_by_side import allow_processes
+from lop_utils.training.side_by_side import cores_lent
 
 BACKENDS = ("joblib", "dask")
 
@@ -146,10 +145,9 @@ def perform(run: Run, threads: int = 1, resume: bool = True) -> Done:
     An error is part of what is returned, not raised.
     """
     started, module = time.perf_counter(), importlib.import_module(run.module)
-    torch.set_num_threads(threads)
-    allow_processes(threads)
     try:
-        result = store.result_of(module, run.config, device=run.device, resume=resume)
+        with cores_lent(threads):
+            result = store.result_of(module, run.config, device=run.device, resume=resume)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"

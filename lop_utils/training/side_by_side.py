@@ -1,7 +1,8 @@
 """Independent parts of one experiment on several cores: the same results in the same order as one after another."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from joblib import Parallel, delayed
@@ -26,6 +27,27 @@ def allow_processes(count: int) -> None:
     if count < 1:
         raise UsageError(f"{count} processes", remedy="allow at least 1")
     _allowed = count
+
+
+@contextlib.contextmanager
+def cores_lent(count: int) -> Iterator[None]:
+    """So many threads, or as many processes of one thread; afterwards what it was before.
+
+    >>> before = torch.get_num_threads()
+    >>> with cores_lent(1):
+    ...     torch.get_num_threads()
+    1
+    >>> torch.get_num_threads() == before
+    True
+    """
+    before = torch.get_num_threads(), _allowed
+    allow_processes(count)
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        allow_processes(before[1])
 
 
 def side_by_side(

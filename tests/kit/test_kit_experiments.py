@@ -9,6 +9,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -18,6 +19,7 @@ from lop_utils.evidence import store
 from lop_utils.experiments import cloning
 from lop_utils.kit import experiments
 from lop_utils.kit.cli import app
+from lop_utils.training import side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +114,13 @@ def test_results_of_a_grid_come_as_one_frame():
     list(experiments.run_all(runs))
     frame = experiments.frame_of(runs)
     assert frame.groupby("run")["seed"].nunique().tolist() == [2, 2]
+
+
+def test_a_run_in_this_process_leaves_threads_and_processes_as_they_were():
+    (run,) = tiny()
+    torch.set_num_threads(1)
+    assert not experiments.perform(run, threads=2).error
+    assert torch.get_num_threads() == 1 and side_by_side._allowed == 1
 
 
 @pytest.mark.slow
