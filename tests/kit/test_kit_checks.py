@@ -8,7 +8,7 @@ from kit_book import claim
 
 from lop_utils.errors import UsageError
 from lop_utils.evidence import claims
-from lop_utils.kit import checks, pages, stamps
+from lop_utils.kit import checks, pages, reference, stamps
 from lop_utils.kit.overview import overview
 
 CLAIMS = [claim("a", "01_one"), claim("b", "02_two"), claim("c", "07_later", at_least=None)]
@@ -128,7 +128,7 @@ def test_recorded_verdicts_are_what_a_fresh_run_is_held_against(sound, monkeypat
         "claim a drifted: reproduced in the reference, not reproduced now; no library changed since",
     )
     stored["versions"]["torch"] = "0.1"
-    checks.reference("laptop").write_text(json.dumps(stored))
+    reference.path_of("laptop").write_text(json.dumps(stored))
     (problem,) = checks.check("laptop").problems
     assert "; changed since: torch 0.1 -> " in problem and "numpy" not in problem
 
@@ -137,7 +137,7 @@ def test_recording_is_refused_while_something_is_wrong_or_not_run(sound):
     sound.edit("01_one", "x = 1", "x = 2")
     assert checks.check("laptop", record=True).problems
     assert checks.check("paper", record=True).problems
-    assert not checks.reference("laptop").exists() and not checks.reference("paper").exists()
+    assert not reference.path_of("laptop").exists() and not reference.path_of("paper").exists()
     with pytest.raises(UsageError, match="smoke judges nothing"):
         checks.check("smoke", record=True)
 
@@ -149,7 +149,7 @@ def test_a_claim_that_left_the_book_and_a_damaged_reference_are_named(sound):
     assert checks.check("laptop").problems == (
         "claim b is in the reference but not in claims.yml; run: lop check --record",
     )
-    checks.reference("laptop").write_text("{}")
+    reference.path_of("laptop").write_text("{}")
     (problem,) = checks.check("laptop").problems
     assert "cannot be read" in problem
 

@@ -8,7 +8,7 @@ from kit_book import claim
 from typer.testing import CliRunner
 
 from lop_utils.evidence import claims
-from lop_utils.kit import checks, ledger_files
+from lop_utils.kit import checks, ledger_files, reference
 from lop_utils.kit.cli import app
 from lop_utils.kit.offline import outside_in_html
 
@@ -36,7 +36,7 @@ def test_the_command_lists_the_verdicts_and_writes_them_as_files(make_book, tmp_
 
 def test_the_badge_beside_the_recorded_verdicts_is_made_from_them():
     content = json.loads((ROOT / "reference/laptop/verdicts.json").read_text())
-    assert (ROOT / "reference/laptop/claims.svg").read_text() == checks.recorded_badge(content)
+    assert (ROOT / "reference/laptop/claims.svg").read_text() == reference.recorded_badge(content)
 
 
 def figure(**changes):
