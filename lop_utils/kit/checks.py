@@ -3,6 +3,7 @@
 import difflib
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from lop_utils import profiles
 from lop_utils.errors import UsageError
@@ -14,15 +15,19 @@ from lop_utils.kit.pages import Page, chapters, has_outputs, read, root
 
 @dataclass(frozen=True)
 class Checked:
-    """`problems`: a line each; `counts`: claims by verdict; `notes`: what could not be looked at, and why."""
+    """`problems`: a line each; `counts`: claims by verdict; `notes`: what could not be looked at, and why; `recorded`:
+    the file of the new reference."""
 
     problems: tuple[str, ...]
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
+    recorded: Path | None = None
 
 
 def check(profile: str, *, record: bool = False) -> Checked:
     """Look at everything; with `record`, if all is well, make the present verdicts the reference.
+
+    The reference of base seed 0 is what later runs are held against; those of others stand beside it.
 
     Raises `UsageError` for an unknown profile, a claims file that breaks its schema, and for `record` at a profile that
     judges nothing.
@@ -35,6 +40,7 @@ def check(profile: str, *, record: bool = False) -> Checked:
         )
     found, verdicts = chapters(), ledger(profile)
     run = [page for page in found if stamps.load(page, profile)]
+    seeds = {page.name: _base_seed(page, profile) for page in run}
     problems = [*_stripped(found), *_strange_chapters(found), *_figures(), *_runs(found, profile)]
     problems += _unrecorded(run, profile, verdicts)
     site = root() / "_site"
@@ -43,13 +49,29 @@ def check(profile: str, *, record: bool = False) -> Checked:
     notes = [f"not run at profile {profile}: {page.name}" for page in found if page not in run]
     if record:
         problems += notes  # a reference for half of the book would forget the other half
+        problems += _mixed(seeds)
     else:
-        problems += reference.drift(profile, verdicts, {page.name for page in run})
+        drifted, undecided = reference.drift(profile, verdicts, seeds)
+        problems, notes = problems + drifted, notes + undecided
+    recorded = None
     if record and not problems:
-        reference.record(profile, verdicts)
+        recorded = reference.record(profile, verdicts, seed=max(seeds.values(), default=0))
     notes += [] if site.exists() else ["there is no site: its requests were not looked at (lop build)"]
     counts = Counter(verdict.verdict for verdict in verdicts)
-    return Checked(tuple(problems), {name: counts[name] for name in VERDICTS if counts[name]}, tuple(notes))
+    counted = {name: counts[name] for name in VERDICTS if counts[name]}
+    return Checked(tuple(problems), counted, tuple(notes), recorded)
+
+
+def _base_seed(page: Page, profile: str) -> int:
+    """The base seed that a chapter ran with."""
+    return int(stamps.load(page, profile)["made_from"].get("parameters", {}).get("seed", 0))
+
+
+def _mixed(seeds: dict[str, int]) -> list[str]:
+    """The base seeds, if there are several."""
+    several = sorted({*seeds.values()})
+    shown = " and ".join(map(str, several))
+    return [f"the chapters ran with base seeds {shown}; run them all with one"] if len(several) > 1 else []
 
 
 def _stripped(found: list[Page]) -> list[str]:

@@ -147,7 +147,7 @@ def check(
     record: Annotated[bool, typer.Option("--record", help="Make the present verdicts the reference.")] = False,
 ) -> int:
     """Check notebooks, claims, records, drift from the reference, and that the site asks nothing of other hosts."""
-    from lop_utils.kit import checks, reference
+    from lop_utils.kit import checks
 
     found = checks.check(profile, record=record)
     counted = ", ".join(f"{number} {verdict}" for verdict, number in found.counts.items())
@@ -159,7 +159,7 @@ def check(
     if found.problems:
         _say(f"{len(found.problems)} problem{'s' if len(found.problems) > 1 else ''}", error=True)
         return FAILED
-    _say(f"recorded in {reference.path_of(profile)}" if record else "all well")
+    _say(f"recorded in {found.recorded}" if record else "all well")
     return WELL
 
 

@@ -1,27 +1,39 @@
 """The recorded verdicts of a profile, and what a fresh run makes of them.
 
 <book>/reference/<profile>/verdicts.json    what `lop check --record` found; claims.svg beside it is their badge
+<book>/reference/<profile>/seed_<n>.json    the same from base seed n: how much do the verdicts owe to the seeds?
 """
 
 import json
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
+from lop_utils.errors import UsageError
 from lop_utils.evidence import badges
 from lop_utils.evidence.claims import Verdict
 from lop_utils.evidence.files import write_atomically
 from lop_utils.evidence.provenance import library_versions
+from lop_utils.evidence.render import Html, table
 from lop_utils.kit.pages import root
 
-
-def path_of(profile: str) -> Path:
-    """Where the verdicts are that a fresh run must give again."""
-    return root() / "reference" / profile / "verdicts.json"
+UNDECIDED = "inconclusive"
 
 
-def record(profile: str, verdicts: list[Verdict]) -> None:
-    """Make `verdicts` the reference, with their tests, seeds and the versions of the libraries."""
+def path_of(profile: str, seed: int = 0) -> Path:
+    """Where the verdicts are that a fresh run must give again; those of base seed 0 are what others are held against.
+
+    >>> path_of("laptop", 1000).name
+    'seed_1000.json'
+    """
+    return root() / "reference" / profile / (f"seed_{seed}.json" if seed else "verdicts.json")
+
+
+def record(profile: str, verdicts: list[Verdict], *, seed: int = 0) -> Path:
+    """Make `verdicts` the reference of a base seed, with tests, seeds and versions; returns the file."""
     content = {
         "profile": profile,
+        "base_seed": seed,
         "versions": library_versions(),
         "verdicts": {
             v.claim.id: {
@@ -35,10 +47,12 @@ def record(profile: str, verdicts: list[Verdict]) -> None:
             if v.verdict != "not judged"
         },
     }
-    path = path_of(profile)
+    path = path_of(profile, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    write_atomically(path.with_name("claims.svg"), recorded_badge(content).encode())
+    if not seed:
+        write_atomically(path.with_name("claims.svg"), recorded_badge(content).encode())
+    return path
 
 
 def recorded_badge(content: dict) -> str:
@@ -46,25 +60,75 @@ def recorded_badge(content: dict) -> str:
     return badges.of_verdicts(entry["verdict"] for entry in content["verdicts"].values())
 
 
-def drift(profile: str, verdicts: list[Verdict], run: set[str]) -> list[str]:
-    """Verdicts other than in the reference, with the libraries that changed since; only of chapters that ran."""
-    path = path_of(profile)
-    if not path.exists():
-        return []
+def drift(profile: str, verdicts: list[Verdict], seeds: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """(problems, notes) of the chapters that ran, each with its base seed in `seeds`, against the reference.
+
+    A verdict other than in the reference is a problem, named with the libraries that changed since. From another base
+    seed than 0 one that is inconclusive here or there is no contradiction, and only a note.
+    """
+    if not path_of(profile).exists():
+        return [], []
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        expected = {name: entry["verdict"] for name, entry in stored["verdicts"].items()}
-        versions = dict(stored["versions"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{path} cannot be read ({type(error).__name__}: {error}); run: lop check --record"]
-    now = {v.claim.id: v for v in verdicts}
-    present = library_versions()
+        stored = _read(path_of(profile))
+    except UsageError as error:
+        return [str(error)], []
+    now, versions, present = {v.claim.id: v for v in verdicts}, stored["versions"], library_versions()
     changed = [f"{k} {versions.get(k)} -> {present.get(k)}" for k in present if versions.get(k) != present.get(k)]
     since = f"; changed since: {', '.join(changed)}" if changed else "; no library changed since"
-    problems = []
-    for name, verdict in expected.items():
+    problems, notes = [], []
+    for name, entry in stored["verdicts"].items():
+        verdict = entry["verdict"]
         if name not in now:
             problems.append(f"claim {name} is in the reference but not in claims.yml; run: lop check --record")
-        elif now[name].claim.chapter in run and now[name].verdict != verdict:
-            problems.append(f"claim {name} drifted: {verdict} in the reference, {now[name].verdict} now{since}")
-    return problems
+        elif now[name].claim.chapter in seeds and now[name].verdict != verdict:
+            seed = seeds[now[name].claim.chapter]
+            where = f" at base seed {seed}" if seed else ""
+            text = f"claim {name} drifted: {verdict} in the reference, {now[name].verdict} now{where}{since}"
+            (notes if seed and UNDECIDED in (verdict, now[name].verdict) else problems).append(text)
+    return problems, notes
+
+
+def other_seeds(profile: str) -> dict[int, dict[str, list[tuple[str, str, str]]]]:
+    """By recorded base seed: (claim, verdict from seed 0, verdict from this one), sorted by how they agree.
+
+    Keys: "same"; "undecided", where one of the two is inconclusive; "contrary". Claims that only one of the two has are
+    left out. Raises `UsageError` for a file that cannot be read.
+    """
+    base, found = path_of(profile), {}
+    for path in sorted(base.parent.glob("seed_*.json")) if base.exists() else []:
+        first, second = _read(base)["verdicts"], _read(path)
+        sorted_out: dict[str, list] = {"same": [], "undecided": [], "contrary": []}
+        for name in (name for name in first if name in second["verdicts"]):
+            pair = first[name]["verdict"], second["verdicts"][name]["verdict"]
+            kind = "same" if pair[0] == pair[1] else "undecided" if UNDECIDED in pair else "contrary"
+            sorted_out[kind].append((name, *pair))
+        found[second["base_seed"]] = sorted_out
+    return dict(sorted(found.items()))
+
+
+def seeds_table(profile: str) -> Html:
+    """What the verdicts owe to the seeds: one table for each recorded base seed, with the claims that changed."""
+    parts, plain = [], []
+    for seed, found in other_seeds(profile).items():
+        total, same = sum(map(len, found.values())), len(found["same"])
+        caption = (
+            f"Base seed {seed} against 0, profile {profile}: {same} of {total} verdicts are the same, "
+            f"{len(found['undecided'])} inconclusive from one of the two, {len(found['contrary'])} contrary"
+        )
+        changed = [*found["contrary"], *found["undecided"]]
+        rows = [[escape(name), escape(first), escape(second)] for name, first, second in changed]
+        parts.append(table(caption, ["claim", "from base seed 0", f"from base seed {seed}"], rows))
+        plain.append(caption)
+    return Html("".join(parts) or f"<p>No second base seed is recorded at profile {profile}.</p>", "\n".join(plain))
+
+
+def _read(path: Path) -> dict:
+    """The content of a reference. Raises `UsageError` if it is damaged."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        for entry in stored["verdicts"].values():
+            entry["verdict"]
+        return {**stored, "versions": dict(stored["versions"]), "base_seed": int(stored.get("base_seed", 0))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{path} cannot be read ({type(error).__name__}: {error})"
+        raise UsageError(problem, remedy="run: lop check --record") from None

@@ -14,14 +14,14 @@ from lop_utils.kit.overview import overview
 CLAIMS = [claim("a", "01_one"), claim("b", "02_two"), claim("c", "07_later", at_least=None)]
 
 
-def settle(name="01_one", values=None, profile="laptop"):
+def settle(name="01_one", values=None, profile="laptop", seed=0):
     """Make a chapter count as executed, with a record of `values` of x for each claim in `values`."""
     page = next(page for page in pages.chapters() if page.name == name)
     stamps.folder(profile).mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.read(page.path, as_version=4), stamps.executed(page, profile))
     for one, x in (values or {}).items():
-        claims.record(one, {"x": x}, profile=profile, device="cpu", seeds=[0])
-    made_from = stamps.dependencies(page, pages.read(page.path), {"profile": profile, "device": "cpu", "seed": 0})
+        claims.record(one, {"x": x}, profile=profile, device="cpu", seeds=[seed])
+    made_from = stamps.dependencies(page, pages.read(page.path), {"profile": profile, "device": "cpu", "seed": seed})
     left = {one: sha for one, (sha, _) in stamps.records(page, profile).items()}
     stamps.write(page, profile, made_from=made_from, left=left, seconds=12.34)
 
@@ -131,6 +131,48 @@ def test_recorded_verdicts_are_what_a_fresh_run_is_held_against(sound, monkeypat
     reference.path_of("laptop").write_text(json.dumps(stored))
     (problem,) = checks.check("laptop").problems
     assert "; changed since: torch 0.1 -> " in problem and "numpy" not in problem
+
+
+def test_another_base_seed_is_recorded_beside_the_reference_and_only_contrary_verdicts_are_drift(sound):
+    checks.check("laptop", record=True)
+    settle("01_one", {"a": [0.0, 0.5]}, seed=1000)
+    assert checks.check("laptop", record=True).problems == (
+        "the chapters ran with base seeds 0 and 1000; run them all with one",
+    )
+    settle("02_two", {"b": [2.0, 3.0, 0.5]}, seed=1000)
+    found = checks.check("laptop")
+    assert [problem.partition(";")[0] for problem in found.problems] == [
+        "claim a drifted: reproduced in the reference, not reproduced now at base seed 1000",
+    ]
+    recorded = checks.check("laptop", record=True).recorded
+    assert recorded == sound.home / "reference" / "laptop" / "seed_1000.json"
+    assert json.loads(reference.path_of("laptop").read_text())["verdicts"]["a"]["verdict"] == "reproduced"
+    (seeds,) = reference.other_seeds("laptop").items()
+    assert seeds == (
+        1000, {"same": [("b", "not reproduced", "not reproduced")], "undecided": [],
+               "contrary": [("a", "reproduced", "not reproduced")]},
+    )  # fmt: skip
+    shown = reference.seeds_table("laptop")
+    assert "1 of 2 verdicts are the same, 0 inconclusive from one of the two, 1 contrary" in shown.html
+    assert '<th scope="row">a</th><td>reproduced</td><td>not reproduced</td>' in shown.html
+
+
+def test_a_verdict_that_another_base_seed_leaves_open_is_a_note(sound):
+    checks.check("laptop", record=True)
+    stored = json.loads(reference.path_of("laptop").read_text())
+    stored["verdicts"]["a"]["verdict"] = "inconclusive"
+    reference.path_of("laptop").write_text(json.dumps(stored))
+    assert checks.check("laptop").problems  # from the same seeds it would be drift
+    settle("01_one", {"a": [2.0, 3.0]}, seed=7)
+    settle("02_two", {"b": [0.0, 0.5]}, seed=7)
+    found = checks.check("laptop")
+    assert found.problems == () and any("at base seed 7" in note for note in found.notes)
+    checks.check("laptop", record=True)
+    assert reference.other_seeds("laptop")[7]["undecided"] == [("a", "inconclusive", "reproduced")]
+
+
+def test_without_a_second_base_seed_the_table_says_so(sound):
+    assert "No second base seed" in reference.seeds_table("laptop").html
 
 
 def test_recording_is_refused_while_something_is_wrong_or_not_run(sound):
