@@ -26,6 +26,7 @@ from lop_utils.training.online_linear import learn_linear
 from lop_utils.training.side_by_side import cores
 
 NAME = "bit_flipping"
+_DIVERGED = 1e100  # squares still are numbers
 _PAPER, _BOOK = PAPER.only("dead", "duplicate", "saturated", "effective_rank"), BOOK.only("dead", "effective_rank")
 
 
@@ -96,7 +97,8 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     Metrics: loss (layer "all"; step is the end of its window); layer "after" the activation: effective_rank (singular
     values, not centred), duplicate, dead, saturated as in the paper, dead_exact, effective_rank_centred; layer "before"
     it: effective_rank, duplicate, dead; layer "all": incoming, outgoing (mean sizes of the weights). On inputs of the
-    whole stream the layers are "after, whole stream" and "before, whole stream".
+    whole stream the layers are "after, whole stream" and "before, whole stream". A network that has diverged has only
+    "diverged", 1, in layer "all", beside losses that are not finite.
 
     The runs are spread over the cores by threads: the compiled engine works without the interpreter's lock, and threads
     share one compilation, where processes would each load and import everything first.
@@ -178,6 +180,8 @@ def unit_metrics(state: State, method: Method, x: np.ndarray, y: np.ndarray) -> 
     z, h = (torch.from_numpy(values) for values in state.hidden(x, method))
     error = h @ torch.from_numpy(state.v) + state.c[0] - torch.from_numpy(y)
     gradient = 2 / len(y) * error[:, None] * torch.from_numpy(state.v)
+    if not all(bool((values.abs() < _DIVERGED).all()) for values in (z, h, gradient)):
+        return [("all", "diverged", 1.0)]
     after, before = LayerRecord("after", z, h, gradient), LayerRecord("before", z, z, gradient)
     found = [("after", metric, value) for metric, value in measure(after, _PAPER).items()]
     found += [("after", f"{metric}_book", value) for metric, value in measure(after, _BOOK).items()]

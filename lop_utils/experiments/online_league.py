@@ -7,6 +7,7 @@ loss over the second half of these runs goes to the final, on other seeds and st
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -95,9 +96,12 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
 
 
 def chosen_settings(frame: pd.DataFrame) -> dict[str, str]:
-    """The setting of each method with the least mean loss over the second half of the tuning runs."""
+    """The setting of each method with the least mean loss over the second half of the tuning runs.
+
+    A setting with which a single run diverged is worse than all that learn.
+    """
     rows = frame[(frame["task"] == "tuning") & (frame["step"] > frame["step"][frame["task"] == "tuning"].max() / 2)]
-    means = rows.groupby(["method", "layer"])["value"].mean()
+    means = rows.fillna({"value": np.inf}).groupby(["method", "layer"])["value"].mean()
     return {method: means[method].idxmin() for method in means.index.get_level_values(0).unique()}
 
 

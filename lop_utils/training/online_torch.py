@@ -61,7 +61,8 @@ def _step(
     """One step of SGD with the method's additions; its loss without dropout, and the activations."""
     h = net.hidden(x, method)
     output = net.v @ h + net.c[0]
-    seen = float(output.detach() - y) ** 2
+    error = float(output.detach() - y)
+    seen = error * error  # not error**2, which raises where this is infinite
     if method.dropout > 0:
         width, keep = method.width, 1 - method.dropout
         kept = counter.uniform(counter.key(seed, DROPOUT), t * width + np.arange(width)) < keep
