@@ -112,8 +112,8 @@ def seeds_table(profile: str) -> Html:
     for seed, found in other_seeds(profile).items():
         total, same = sum(map(len, found.values())), len(found["same"])
         caption = (
-            f"Base seed {seed} against 0, profile {profile}: {same} of {total} verdicts are the same, "
-            f"{len(found['undecided'])} inconclusive from one of the two, {len(found['contrary'])} contrary"
+            f"Base seed {seed} against 0, profile {profile}: of {total} claims judged from both, {same} have the same "
+            f"verdict, {len(found['undecided'])} are inconclusive from one, {len(found['contrary'])} have contrary ones"
         )
         changed = [*found["contrary"], *found["undecided"]]
         rows = [[escape(name), escape(first), escape(second)] for name, first, second in changed]

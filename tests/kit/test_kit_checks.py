@@ -153,7 +153,10 @@ def test_another_base_seed_is_recorded_beside_the_reference_and_only_contrary_ve
                "contrary": [("a", "reproduced", "not reproduced")]},
     )  # fmt: skip
     shown = reference.seeds_table("laptop")
-    assert "1 of 2 verdicts are the same, 0 inconclusive from one of the two, 1 contrary" in shown.html
+    assert (
+        "of 2 claims judged from both, 1 have the same verdict, 0 are inconclusive from one, 1 have contrary ones"
+        in shown.html
+    )
     assert '<th scope="row">a</th><td>reproduced</td><td>not reproduced</td>' in shown.html
 
 
@@ -169,6 +172,16 @@ def test_a_verdict_that_another_base_seed_leaves_open_is_a_note(sound):
     assert found.problems == () and any("at base seed 7" in note for note in found.notes)
     checks.check("laptop", record=True)
     assert reference.other_seeds("laptop")[7]["undecided"] == [("a", "inconclusive", "reproduced")]
+
+
+def test_another_base_seed_may_be_recorded_for_some_chapters_but_the_reference_is_for_all(sound):
+    checks.check("laptop", record=True)
+    for path in (stamps.stamp_of, stamps.executed):
+        path(pages.chapters()[1], "laptop").unlink()
+    assert checks.check("laptop", record=True).problems == ("not run at profile laptop: 02_two",)
+    settle("01_one", {"a": [2.0, 3.0]}, seed=7)
+    assert checks.check("laptop", record=True).recorded.name == "seed_7.json"
+    assert reference.other_seeds("laptop")[7]["same"] == [("a", "reproduced", "reproduced")]
 
 
 def test_without_a_second_base_seed_the_table_says_so(sound):
