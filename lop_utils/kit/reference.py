@@ -95,8 +95,9 @@ def other_seeds(profile: str) -> dict[int, dict[str, list[tuple[str, str, str]]]
     left out. Raises `UsageError` for a file that cannot be read.
     """
     base, found = path_of(profile), {}
-    for path in sorted(base.parent.glob("seed_*.json")) if base.exists() else []:
-        first, second = _read(base)["verdicts"], _read(path)
+    first = _read(base)["verdicts"] if base.exists() else {}
+    for path in sorted(base.parent.glob("seed_*.json")) if first else []:
+        second = _read(path)
         sorted_out: dict[str, list] = {"same": [], "undecided": [], "contrary": []}
         for name in (name for name in first if name in second["verdicts"]):
             pair = first[name]["verdict"], second["verdicts"][name]["verdict"]

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+from functools import wraps
 from pathlib import Path
 
 import psutil
@@ -143,3 +144,22 @@ def heard():
         yield text
     finally:
         logging.getLogger("lop_utils").removeHandler(handler)
+
+
+class BrokenOff(Exception):
+    pass
+
+
+def breaking(monkeypatch, module, name, after):
+    """Let the function `name` of `module` raise at its `after`-th call from now; the list counts its calls."""
+    function, calls = getattr(module, name), []
+
+    @wraps(function)  # parts are known by the name of their function
+    def broken(*args, **kwargs):
+        if len(calls) == after:
+            raise BrokenOff
+        calls.append(name)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, broken)
+    return calls

@@ -4,13 +4,12 @@ import logging
 import os
 import re
 from dataclasses import replace
-from functools import wraps
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-from harsh import NAME, SIZES, Child, command, killing_at
+from harsh import NAME, SIZES, BrokenOff, Child, breaking, command, killing_at
 from typer.testing import CliRunner
 
 from lop_utils.evidence import store, unfinished
@@ -40,25 +39,6 @@ def at_every_chance(monkeypatch, results):
 def quick(names, *chosen):
     """Parameters of which only the chosen ones are not slow."""
     return [pytest.param(name, marks=() if name in chosen else pytest.mark.slow) for name in names]
-
-
-class BrokenOff(Exception):
-    pass
-
-
-def breaking(monkeypatch, module, name, after):
-    """Let the function `name` of `module` raise at its `after`-th call from now; the list counts its calls."""
-    function, calls = getattr(module, name), []
-
-    @wraps(function)  # parts are known by the name of their function
-    def broken(*args, **kwargs):
-        if len(calls) == after:
-            raise BrokenOff
-        calls.append(name)
-        return function(*args, **kwargs)
-
-    monkeypatch.setattr(module, name, broken)
-    return calls
 
 
 def stored(experiment, config, **options):

@@ -2,11 +2,11 @@
 
 import re
 import time
-from functools import wraps
 
 import pandas as pd
 import pytest
 import torch
+from harsh import BrokenOff, breaking
 
 from lop_utils.evidence import store, unfinished
 from lop_utils.experiments import cloning, escape, league, normalization, recovery, revival
@@ -31,39 +31,20 @@ def every_part(monkeypatch, results):
     allow_processes(1)
 
 
-class BrokenOff(Exception):
-    pass
-
-
-def counted(monkeypatch, module, name, allowed=10**9):
-    """Let the function `name` of `module` raise after so many calls; the list counts them."""
-    function, calls = getattr(module, name), []
-
-    @wraps(function)
-    def counting(*args):
-        if len(calls) == allowed:
-            raise BrokenOff
-        calls.append(args)
-        return function(*args)
-
-    monkeypatch.setattr(module, name, counting)
-    return calls
-
-
 @pytest.mark.parametrize("experiment", [p if p is revival else pytest.param(p, marks=pytest.mark.slow) for p in PARTS],
                          ids=lambda module: module.NAME)  # fmt: skip
 def test_an_experiment_goes_on_after_its_last_finished_part_and_comes_out_the_same(experiment, monkeypatch, tally):
     name, changes = PARTS[experiment]
     config = experiment.preset("smoke", seed=0, **changes)
     with monkeypatch.context() as patched:
-        calls = counted(patched, experiment, name)
+        calls = breaking(patched, experiment, name, -1)
         whole = experiment.run(config)
     with monkeypatch.context() as patched:
-        counted(patched, experiment, name, allowed=2)
+        breaking(patched, experiment, name, 2)
         with pytest.raises(BrokenOff):
             store.result_of(experiment, config, device="cpu")
     with monkeypatch.context() as patched:
-        again = counted(patched, experiment, name)
+        again = breaking(patched, experiment, name, -1)
         result = store.result_of(experiment, config, device="cpu")
     same = result.frame.equals(whole.astype(result.frame.dtypes)) and len(result.frame.columns) == len(whole.columns)
     well = same and len(calls) > 2 and len(again) == len(calls) - 2 and result.provenance["resumed"]
