@@ -1,5 +1,6 @@
 """The ledger's notebook, executed: with nothing recorded, and with records."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -7,6 +8,7 @@ import pytest
 from nbclient import NotebookClient
 
 from lop_utils.evidence import claims
+from lop_utils.kit import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +33,14 @@ def test_the_page_shows_every_claim_when_nothing_is_recorded():
     html = execute("smoke")
     for name in claims.load_claims():
         assert f'<th scope="row">{name}</th>' in html
-    assert html.count("<caption>") == 4 + len({claim.chapter for claim in claims.load_claims().values()})
+    captions = re.findall("<caption>(.*?)</caption>", html)
+    chapters = {int(claim.chapter[:2]) for claim in claims.load_claims().values()}
+    assert [int(caption[8:].split(":")[0]) for caption in captions if caption.startswith("Chapter ")] == sorted(
+        chapters
+    )
+    others = [caption for caption in captions if not caption.startswith("Chapter ")]
+    recorded = [caption for caption in others if caption.startswith("Base seed ")]  # one for each other base seed
+    assert len(others) - len(recorded) == 4 and len(recorded) == len(reference.other_seeds("laptop"))
 
 
 def test_the_page_shows_verdict_interval_and_origin_of_a_record():
