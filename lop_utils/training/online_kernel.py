@@ -16,8 +16,8 @@ from lop_utils.training.compiled import compiled
 
 FAST = 5  # rows of fast bits in the block
 LANES = 8  # float64 numbers in a vector register; 16 where one register would hold the whole layer
-S, V, H, F, S0, MAGNITUDE, IDLE, UTILITY, MEAN, POWER, AGE, MASK, A_S, A_V, A_F, BASE, SLOPE, LOW, HIGH, ROWS = (
-    0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 23, 24, 25, 26, 27,
+S, V, H, F, S0, IDLE, UTILITY, MEAN, POWER, BORN, MASK, A_S, A_V, A_F, BASE, SLOPE, LOW, HIGH, ROWS = (
+    0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 22, 23, 24, 25, 26,
 )  # fmt: skip
 PUBLISHED, CODED, DOHARE = 1, 2, 3
 
@@ -77,14 +77,17 @@ def _uniform(key, counter):
 
 
 @compiled
-def _load(lanes, arrays, slow, m, on):
-    """Fill the block from the arrays; the rows of slow inputs that are on go to `on`. Returns how many are on."""
+def _load(lanes, arrays, slow, m, on, now):
+    """Fill the block from the arrays; the rows of slow inputs that are on go to `on`. Returns how many are on.
+
+    Row BORN is the step after which a unit was drawn, so that its age after step `now` is now - BORN.
+    """
     P, count, first = len(lanes), 0, len(slow)
     for j in range(P):
         m[S * P + j], m[A_S * P + j], m[IDLE * P + j] = arrays.b[j], arrays.start[-2, j], 0.0
         m[V * P + j], m[A_V * P + j] = arrays.v[j], arrays.start[-1, j]
         m[UTILITY * P + j], m[MEAN * P + j] = arrays.units[0, j], arrays.units[1, j]
-        m[POWER * P + j], m[AGE * P + j] = arrays.units[2, j], arrays.units[3, j]
+        m[POWER * P + j], m[BORN * P + j] = arrays.units[2, j], now - arrays.units[3, j]
     for i in range(first):
         for j in range(P):
             if slow[i] > 0:
@@ -104,7 +107,7 @@ def _load(lanes, arrays, slow, m, on):
 
 
 @compiled
-def _store(lanes, arrays, slow, m, count, left):
+def _store(lanes, arrays, slow, m, count, left, now):
     """Write the block back. `left`: what the pull to the anchor has left of what was loaded, kept ** steps."""
     P, first = len(lanes), len(slow)
     for j in range(P):
@@ -117,7 +120,7 @@ def _store(lanes, arrays, slow, m, count, left):
             arrays.w[first + i, j] = m[(F + i) * P + j]
         arrays.v[j] = m[V * P + j]
         arrays.units[0, j], arrays.units[1, j] = m[UTILITY * P + j], m[MEAN * P + j]
-        arrays.units[2, j], arrays.units[3, j] = m[POWER * P + j], m[AGE * P + j]
+        arrays.units[2, j], arrays.units[3, j] = m[POWER * P + j], now - m[BORN * P + j]
 
 
 @compiled
@@ -239,72 +242,89 @@ def _noise_sizes(lanes, m, rule, t, g, on_inputs):
 
 
 @compiled
-def _piece(lanes, m, on, count, j, moved):
-    """The linear piece of sum |on + moved| in which unit j lies: its value at 0, its slope, its two ends."""
+def _piece(lanes, m, on, count, j):
+    """Find the linear piece of the sum of |slow weights| in which unit j lies: its value at S0, its slope, its ends."""
     P = len(lanes)
+    moved = (m[S * P + j] - m[S0 * P + j]) / (count + 1)
     base, slope, low, high = m[IDLE * P + j], 0.0, -np.inf, np.inf
     for i in range(count):
         weight = on[i * P + j]
-        if weight + moved >= 0.0:
-            base, slope, low = base + weight, slope + 1.0, max(low, -weight)
-        else:
-            base, slope, high = base - weight, slope - 1.0, min(high, -weight)
-    m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = base, slope, low, high
+        positive = weight + moved >= 0.0  # no branches: which weights are positive is not to be foretold
+        sign = 1.0 if positive else -1.0
+        base, slope = base + sign * weight, slope + sign
+        below, above = -weight if positive else -np.inf, np.inf if positive else -weight
+        low, high = below if below > low else low, above if above < high else high
+    m[BASE * P + j], m[SLOPE * P + j] = base, slope / (count + 1)
+    m[LOW * P + j], m[HIGH * P + j] = low * (count + 1), high * (count + 1)
 
 
 @compiled
-def _magnitudes(lanes, m, on, count):
-    """Row MAGNITUDE: sum of |incoming weights| of each unit, the bias left out.
-
-    The slow weights of a unit all move alike, so that the sum of their sizes is linear in how far they have moved
-    until one of them changes sign.
-    """
+def _magnitude(lanes, m, j):
+    """Sum of |incoming weights| of unit j, the bias left out, if it still lies in its piece."""
     P = len(lanes)
-    share, crossed = 1.0 / (count + 1), 0.0
+    fast = abs(m[F * P + j]) + abs(m[(F + 1) * P + j]) + abs(m[(F + 2) * P + j])
+    fast = fast + abs(m[(F + 3) * P + j]) + abs(m[(F + 4) * P + j])
+    return fast + (m[BASE * P + j] + m[SLOPE * P + j] * (m[S * P + j] - m[S0 * P + j]))
+
+
+@compiled
+def _adaptable_contributions(lanes, m, rule, on, count, offset):
+    """Update running mean activation and running utility, |h - mean| |v| / magnitude.
+
+    The slow weights of a unit all move alike, so that the sum of their sizes is linear in how far they have moved until
+    one of them changes sign; then the next piece is looked up.
+    """
+    P, eta, crossed = len(lanes), rule.decay, 0.0
     for j in range(P):
-        fast = abs(m[F * P + j]) + abs(m[(F + 1) * P + j]) + abs(m[(F + 2) * P + j])
-        fast = fast + abs(m[(F + 3) * P + j]) + abs(m[(F + 4) * P + j])
-        moved = (m[S * P + j] - m[S0 * P + j]) * share
-        m[MAGNITUDE * P + j] = fast + (m[BASE * P + j] + m[SLOPE * P + j] * moved)
+        moved = m[S * P + j] - m[S0 * P + j]
         crossed += 1.0 if moved < m[LOW * P + j] else 0.0
         crossed += 1.0 if moved > m[HIGH * P + j] else 0.0
-    if crossed == 0.0:
-        return
-    for j in range(P):
-        moved = (m[S * P + j] - m[S0 * P + j]) * share
-        if moved < m[LOW * P + j] or moved > m[HIGH * P + j]:
-            stale = m[BASE * P + j] + m[SLOPE * P + j] * moved
-            _piece(lanes, m, on, count, j, moved)
-            m[MAGNITUDE * P + j] += m[BASE * P + j] + m[SLOPE * P + j] * moved - stale
-
-
-@compiled
-def _utilities(lanes, m, rule, offset):
-    """Age the units and update their running utility and mean activation; returns how many are mature."""
-    P, mature, eta = len(lanes), 0.0, rule.decay
-    for j in range(P):
-        h, v = m[H * P + j], m[V * P + j]
-        power = eta * m[POWER * P + j]
-        mean = eta * m[MEAN * P + j] + (1.0 - eta) * h
-        worth = abs(h) * abs(v)
-        if rule.adaptable:
-            known = 1.0 - power  # |h - mean / known| |v| / magnitude, with one division
-            worth = abs(h * known - mean) * abs(v) / (known * (m[MAGNITUDE * P + j] + offset))
+        h, power = m[H * P + j], eta * m[POWER * P + j]
+        mean, known = eta * m[MEAN * P + j] + (1.0 - eta) * h, 1.0 - power
+        size = known * (_magnitude(lanes, m, j) + offset)  # mean / known is the mean; one division does for both
+        worth = abs(h * known - mean) * abs(m[V * P + j]) / size
         m[UTILITY * P + j] = eta * m[UTILITY * P + j] + (1.0 - eta) * worth
         m[POWER * P + j] = power
         m[MEAN * P + j] = mean
-        age = m[AGE * P + j] + 1.0
-        m[AGE * P + j] = age
-        mature += 1.0 if age > rule.maturity else 0.0
-    return mature
+    if crossed == 0.0:
+        return
+    for j in range(P):
+        moved = m[S * P + j] - m[S0 * P + j]
+        if moved < m[LOW * P + j] or moved > m[HIGH * P + j]:
+            known, stale = 1.0 - m[POWER * P + j], _magnitude(lanes, m, j) + offset
+            _piece(lanes, m, on, count, j)
+            worth = abs(m[H * P + j] * known - m[MEAN * P + j]) * abs(m[V * P + j]) / known
+            m[UTILITY * P + j] += (1.0 - eta) * worth * (1.0 / (_magnitude(lanes, m, j) + offset) - 1.0 / stale)
 
 
 @compiled
-def _worst(lanes, m, rule):
+def _contributions(lanes, m, rule):
+    """Update running mean activation and running utility, |h| |v|."""
+    P, eta = len(lanes), rule.decay
+    for j in range(P):
+        h = m[H * P + j]
+        m[UTILITY * P + j] = eta * m[UTILITY * P + j] + (1.0 - eta) * abs(h) * abs(m[V * P + j])
+        m[POWER * P + j] = eta * m[POWER * P + j]
+        m[MEAN * P + j] = eta * m[MEAN * P + j] + (1.0 - eta) * h
+
+
+@compiled
+def _mature(lanes, m, maturity, t):
+    """How many units are older than `maturity` after step t, and after which step there will be more of them."""
+    P, count, following = len(lanes), 0.0, np.inf
+    for j in range(P):
+        limit = m[BORN * P + j] + maturity
+        count += 1.0 if limit < t else 0.0
+        following = min(following, limit if limit >= t else np.inf)
+    return count, following
+
+
+@compiled
+def _worst(lanes, m, rule, t):
     """The mature unit of least utility, -1 if there is none."""
-    P, best, least = len(lanes), -1, np.inf
+    P, best, least, born = len(lanes), -1, np.inf, t - rule.maturity
     for j in range(rule.width):
-        if m[AGE * P + j] > rule.maturity:  # few are where units are replaced often: no division for the others
+        if m[BORN * P + j] < born:  # few are where units are replaced often: no division for the others
             worth = m[UTILITY * P + j] / (1.0 - m[POWER * P + j])
             if worth < least:
                 best, least = j, worth
@@ -329,17 +349,17 @@ def _replaced(lanes, arrays, slow, rule, m, on, t, j):
             idle += abs(drawn)
     arrays.b[j] = 0.0
     m[S * P + j], m[S0 * P + j], m[IDLE * P + j], m[V * P + j] = total, total, idle, 0.0
-    m[UTILITY * P + j], m[MEAN * P + j], m[POWER * P + j], m[AGE * P + j] = 0.0, 0.0, 1.0, 0.0
+    m[UTILITY * P + j], m[MEAN * P + j], m[POWER * P + j], m[BORN * P + j] = 0.0, 0.0, 1.0, t
     m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = 0.0, 0.0, np.inf, -np.inf
     return 0.0 if rule.cbp == DOHARE else expected
 
 
 @compiled
-def _replaced_as_coded(lanes, arrays, rule, m, count, j):
+def _replaced_as_coded(lanes, arrays, m, count, t, j):
     """The same of the public code, in the block: outgoing weight and every bias zeroed, incoming weights kept."""
     P, share = len(lanes), 1.0 / (count + 1)
     expected = m[V * P + j] * m[MEAN * P + j] / (1.0 - m[POWER * P + j])
-    m[V * P + j], m[UTILITY * P + j], m[MEAN * P + j], m[POWER * P + j], m[AGE * P + j] = 0.0, 0.0, 0.0, 1.0, 0.0
+    m[V * P + j], m[UTILITY * P + j], m[MEAN * P + j], m[POWER * P + j], m[BORN * P + j] = 0.0, 0.0, 0.0, 1.0, t
     for i in range(P):  # what the slow rows have moved stays on record, the bias that moved with them becomes 0
         moved = (m[S * P + i] - m[S0 * P + i]) * share
         bias = arrays.b[i] + moved
@@ -354,9 +374,9 @@ def _redraw(lanes, arrays, slow, rule, m, on, count, t, due):
     """Replace the `due` worst mature units; returns what the output's bias gets."""
     gained = 0.0
     for _ in range(due):
-        worst = _worst(lanes, m, rule)
+        worst = _worst(lanes, m, rule, t)
         if worst >= 0 and rule.cbp == CODED:
-            gained += _replaced_as_coded(lanes, arrays, rule, m, count, worst)
+            gained += _replaced_as_coded(lanes, arrays, m, count, t, worst)
         elif worst >= 0:
             gained += _replaced(lanes, arrays, slow, rule, m, on, t, worst)
     return gained
@@ -370,9 +390,9 @@ def _due(arrays, rule, t, mature):
     share = rule.rate * mature
     if rule.cbp == DOHARE:
         return 1 if share < 1 and _uniform(rule.count_key, t) <= share and mature > 0 else int(share)
-    arrays.owed[0] += share
-    due = int(arrays.owed[0])
-    arrays.owed[0] -= due
+    owed = arrays.owed[0] + share
+    due = int(owed) if owed >= 1.0 else 0
+    arrays.owed[0] = owed - due
     return due
 
 
@@ -387,7 +407,8 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
     lr, tanh, slope, kept, cbp = rule.lr, rule.tanh, rule.slope, rule.kept, rule.cbp
     key, shift, dropped = rule.pattern_key, np.uint64(64 - fast), rule.keep < 1.0
     noisy, offset = rule.gradient_noise > 0.0 or rule.weight_noise > 0.0, 1e-10 if cbp == CODED else 0.0
-    count, left, c = _load(lanes, arrays, slow, m, on), 1.0, arrays.c[0]
+    before = first if cbp == CODED and first == 0 else first - 1  # there the first step does not count
+    count, left, c, mature, following = _load(lanes, arrays, slow, m, on, before), 1.0, arrays.c[0], 0.0, -np.inf
     for index in range(losses.size):
         t = first + index
         q = np.int64(_word(key, t) >> shift)
@@ -407,9 +428,9 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
             ones = count + x0 + x1 + x2 + x3 + x4
             sizes = _noise_sizes(lanes, m, rule, t, g, ones)
             _update(lanes, m, x0, x1, x2, x3, x4, g, k, tanh, slope)
-            _store(lanes, arrays, slow, m, count, 1.0)
+            _store(lanes, arrays, slow, m, count, 1.0, before)
             c += _add_noise(arrays, rule, t, sizes)
-            _load(lanes, arrays, slow, m, on)
+            _load(lanes, arrays, slow, m, on, before)
         else:
             _update(lanes, m, x0, x1, x2, x3, x4, g, k, tanh, slope)
         c -= g
@@ -418,12 +439,16 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
         if cbp == CODED:
             _forward(lanes, m, x0, x1, x2, x3, x4, tanh, slope)
         if rule.adaptable:
-            _magnitudes(lanes, m, on, count)
-        mature = _utilities(lanes, m, rule, offset)
+            _adaptable_contributions(lanes, m, rule, on, count, offset)
+        else:
+            _contributions(lanes, m, rule)
+        if t > following:
+            mature, following = _mature(lanes, m, rule.maturity, t)
         due = _due(arrays, rule, t, mature)
         if due > 0:
             c += _redraw(lanes, arrays, slow, rule, m, on, count, t, due)
-    _store(lanes, arrays, slow, m, count, left)
+            following = np.float64(t)
+    _store(lanes, arrays, slow, m, count, left, first + losses.size - 1 if cbp else before)
     arrays.c[0] = c
     return c
 
