@@ -19,6 +19,7 @@ from lop_utils.experiments.tidy import tidy
 from lop_utils.models.stack import Stack
 from lop_utils.profiles import check as check_profile
 from lop_utils.streams.tasks import Task, members_task
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "conserved"
 RULES: dict[str, tuple[str, float, float]] = {
@@ -75,10 +76,11 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     auc, how well *low* values of the predictor before a task say which living units are dead after it (0.5: not at
     all; absent when none died); layer "all", metric deaths: how many did.
     """
-    rows: list[tuple] = []
-    for rule in progress(config.rules):
-        rows += _stream(config, rule, torch.device(device))
-    return tidy(rows, experiment=NAME, arch="mlp", task=f"random_labels {config.source}")
+    parts = [(config, rule, torch.device(device)) for rule in config.rules]
+    found = side_by_side(_stream, parts, device=device, progress=progress)
+    return tidy(
+        [row for rows in found for row in rows], experiment=NAME, arch="mlp", task=f"random_labels {config.source}"
+    )
 
 
 def stream_config(config: Config, rule: str) -> continual.Config:

@@ -22,6 +22,7 @@ from lop_utils.profiles import check as check_profile
 from lop_utils.streams.sources import load
 from lop_utils.theory.gaussian import both_strengths
 from lop_utils.training.ensemble import train_ensemble, zero_head
+from lop_utils.training.side_by_side import side_by_side
 
 NAME = "frozen_stream"
 _REACH = 6.0  # |mean / sd| of a unit's pre-activations is taken as at most this when its alpha is computed
@@ -69,10 +70,9 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     every input), alpha (median over units of the centred alpha of f at a Gaussian with the unit's mean and standard
     deviation). For layer "all": accuracy at the end of the task, on the task's images.
     """
-    rows = []
-    for activation in progress(config.activations):
-        rows += _train_stream(config, activation, torch.device(device))
-    return tidy(rows, experiment=NAME, arch="mlp", task="regrouped patches")
+    parts = [(config, activation, torch.device(device)) for activation in config.activations]
+    found = side_by_side(_train_stream, parts, device=device, progress=progress)
+    return tidy([row for rows in found for row in rows], experiment=NAME, arch="mlp", task="regrouped patches")
 
 
 def unit_strengths(activation: str, mean: Tensor, sd: Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ budget; newly initialised networks learn each of these tasks beside them.
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -21,6 +22,7 @@ from lop_utils.experiments.recovery_remedies import FRESH, REMEDIES, WORN
 from lop_utils.experiments.tidy import tidy
 from lop_utils.profiles import check as check_profile
 from lop_utils.streams.tasks import Task, members_task
+from lop_utils.training.checkpoint import current
 from lop_utils.training.side_by_side import side_by_side
 
 NAME = "recovery"
@@ -109,8 +111,10 @@ def wear(config: Config, device: torch.device) -> Runner:
         seeds=config.seeds,
     )  # fmt: skip
     runner = start(stream, device, method=WORN)
-    for index in range(config.tasks):
+    kept = current().place("wear", stream)
+    for index in range(runner.resume(kept.load()), config.tasks):
         learn(runner, members_task(runner.streams, index))
+        kept.save(partial(runner.state, index + 1), last=index + 1 == config.tasks)
     runner.config = replace(stream, measured=1)
     return runner
 

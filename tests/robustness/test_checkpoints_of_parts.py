@@ -9,17 +9,19 @@ import torch
 from harsh import BrokenOff, breaking
 
 from lop_utils.evidence import store, unfinished
-from lop_utils.experiments import cloning, escape, league, normalization, recovery, revival
+from lop_utils.experiments import cloning, conserved, escape, frozen_stream, league, normalization, recovery, revival
 from lop_utils.training.side_by_side import allow_processes, side_by_side
 
-PARTS = {  # the function that computes one part, and changes that make the experiment short
-    cloning: ("_run_seed", {"base_steps": 5, "steps": 10, "seeds": (0, 1, 2)}),
-    escape: ("_run_group", {"arms": ("sgd", "label noise", "dropout 0.1"), "base_steps": 5, "steps": 10}),
-    league: ("_entered", {"entrants": ("none", "dropout", "upgd")}),
-    normalization: ("_train", {"steps": 4, "every": 2}),
-    recovery: ("_further_rows", {"steps": 4, "every": 2}),
-    revival: ("_run_arm", {"steps": 4}),
-}
+PARTS = (  # experiment, the function that computes one part, and changes that make the experiment short
+    (cloning, "_run_seed", {"base_steps": 5, "steps": 10, "seeds": (0, 1, 2)}),
+    (conserved, "_stream", {"time": 0.5, "steps": 5}),
+    (escape, "_run_group", {"arms": ("sgd", "label noise", "dropout 0.1"), "base_steps": 5, "steps": 10}),
+    (frozen_stream, "_train_stream", {"activations": ("relu", "tanh", "sigmoid"), "steps": 4}),
+    (league, "_entered", {"entrants": ("none", "dropout", "upgd")}),
+    (normalization, "_train", {"steps": 4, "every": 2}),
+    (recovery, "_further_rows", {"steps": 4, "every": 2}),
+    (revival, "_run_arm", {"steps": 4}),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +33,8 @@ def every_part(monkeypatch, results):
     allow_processes(1)
 
 
-@pytest.mark.parametrize("experiment", [p if p is revival else pytest.param(p, marks=pytest.mark.slow) for p in PARTS],
-                         ids=lambda module: module.NAME)  # fmt: skip
-def test_an_experiment_goes_on_after_its_last_finished_part_and_comes_out_the_same(experiment, monkeypatch, tally):
-    name, changes = PARTS[experiment]
+def broken_off_and_taken_up(experiment, name, changes, monkeypatch, tally):
+    """Break a run off after two calls of the function `name`; going on, it comes out as if nothing had happened."""
     config = experiment.preset("smoke", seed=0, **changes)
     with monkeypatch.context() as patched:
         calls = breaking(patched, experiment, name, -1)
@@ -49,6 +49,21 @@ def test_an_experiment_goes_on_after_its_last_finished_part_and_comes_out_the_sa
     same = result.frame.equals(whole.astype(result.frame.dtypes)) and len(result.frame.columns) == len(whole.columns)
     well = same and len(calls) > 2 and len(again) == len(calls) - 2 and result.provenance["resumed"]
     tally("run broken off, parts", "detected" if well else "lost", (experiment.NAME, len(calls), len(again)))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "name", "changes"),
+    [pytest.param(*part, marks=[] if part[0] is revival else pytest.mark.slow, id=part[0].NAME) for part in PARTS],
+)
+def test_an_experiment_goes_on_after_its_last_finished_part(experiment, name, changes, monkeypatch, tally):
+    broken_off_and_taken_up(experiment, name, changes, monkeypatch, tally)
+
+
+@pytest.mark.slow
+def test_the_wear_before_the_remedies_goes_on_after_its_last_task(monkeypatch, tally):
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)
+    changes = {"tasks": 4, "steps": 4, "every": 2}
+    broken_off_and_taken_up(recovery, "learn", changes, monkeypatch, tally)
 
 
 def noted(number, folder, fails):
