@@ -20,6 +20,7 @@ S, V, H, F, S0, IDLE, UTILITY, MEAN, POWER, BORN, MASK, A_S, A_V, A_F, BASE, SLO
     0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 22, 23, 24, 25, 26,
 )  # fmt: skip
 PUBLISHED, CODED, DOHARE = 1, 2, 3
+NO_PIECE = (1.0, 0.0, np.inf, -np.inf)  # no sum of sizes lies in it; its value divides, and must not be 0
 
 RULE = np.dtype(
     [
@@ -102,7 +103,7 @@ def _load(lanes, arrays, slow, m, on, now):
             m[(F + i) * P + j], m[(A_F + i) * P + j] = arrays.w[first + i, j], arrays.start[first + i, j]
     for j in range(P):
         m[S0 * P + j] = m[S * P + j]
-        m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = 0.0, 0.0, np.inf, -np.inf
+        m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = NO_PIECE
     return count
 
 
@@ -350,7 +351,7 @@ def _replaced(lanes, arrays, slow, rule, m, on, t, j):
     arrays.b[j] = 0.0
     m[S * P + j], m[S0 * P + j], m[IDLE * P + j], m[V * P + j] = total, total, idle, 0.0
     m[UTILITY * P + j], m[MEAN * P + j], m[POWER * P + j], m[BORN * P + j] = 0.0, 0.0, 1.0, t
-    m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = 0.0, 0.0, np.inf, -np.inf
+    m[BASE * P + j], m[SLOPE * P + j], m[LOW * P + j], m[HIGH * P + j] = NO_PIECE
     return 0.0 if rule.cbp == DOHARE else expected
 
 

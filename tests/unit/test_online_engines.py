@@ -6,7 +6,7 @@ import pytest
 from lop_utils.streams import counter
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
 from lop_utils.training import compiled, online_kernel
-from lop_utils.training.online import Method, initial, learn
+from lop_utils.training.online import Method, State, initial, learn
 
 pytestmark = pytest.mark.skipif(not compiled.AVAILABLE, reason="numba is not installed")
 
@@ -29,9 +29,11 @@ ADDITIONS = {
 }
 
 
-def both(method: Method, stream: BitFlipping, *, steps: int, every: int = 1) -> tuple[np.ndarray, list]:
-    """Largest differences between the engines' windows, and both final states."""
-    states = [initial(method, stream, seed=4) for _ in "ab"]
+def both(
+    method: Method, stream: BitFlipping, *, steps: int, every: int = 1, state: State | None = None
+) -> tuple[np.ndarray, list]:
+    """Largest differences between the engines' windows, and both final states, from `state` or a new one."""
+    states = [initial(method, stream, seed=4) if state is None else state.copy() for _ in "ab"]
     losses = [
         [w.loss for w in learn(method, stream, state, steps=steps, every=every, seed=4, engine=engine)]
         for state, engine in zip(states, ("compiled", "torch"), strict=True)
@@ -46,6 +48,16 @@ def test_engines_agree_on_every_loss_whatever_is_added_to_sgd(name):
     assert len(gaps) == 250 and gaps.max() < 1e-12
     assert np.abs(one.w - two.w).max() < 1e-12 and np.abs(one.v - two.v).max() < 1e-12
     assert np.array_equal(one.units[3], two.units[3])
+
+
+@pytest.mark.parametrize("silenced", [slice(None), slice(-5, None), slice(0, -5)], ids=["all", "fast", "slow"])
+def test_engines_agree_on_units_whose_incoming_weights_are_zero(silenced):
+    method, stream = Method(width=4, cbp="as_published", rate=0.01), BitFlipping(seed=3, period=100)
+    state = initial(method, stream, seed=4)
+    state.w[silenced], state.b[:] = 0.0, 0.1
+    differences, states = both(method, stream, steps=700, state=state)
+    assert differences.max() < 1e-12
+    assert all(np.isfinite(end.units).all() for end in states)
 
 
 @pytest.mark.slow
