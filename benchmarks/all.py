@@ -13,6 +13,8 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
+import chapters
+import maps
 import online
 import training
 
@@ -26,8 +28,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     rows = [*online.measured(repeats=repeats, steps=200_000), *training.measured(repeats)]
+    rows += [*maps.measured(repeats), *chapters.measured()]
+    print(f"{'':44}{'ratio':>10}{'share of floor':>16}")
     for row in rows:
-        print(f"{row['what']:44}{row['ratio']:10,.1f}")
+        print(f"{row['what']:44}{row['ratio']:10,.1f}{row.get('share', ''):>16{'.0%' if 'share' in row else ''}}")
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},

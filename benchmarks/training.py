@@ -13,14 +13,12 @@ import json
 import os
 import platform
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import torch
+from timing import in_turns, peak
 
 from lop_utils.evidence import store
 from lop_utils.experiments import cloning, continual
@@ -32,19 +30,6 @@ from lop_utils.streams.tasks import members_task
 from lop_utils.training.ensemble import train_ensemble
 
 MEMBERS, STEPS, BATCH, INPUTS, WIDTHS = 5, 200, 50, 192, (128,) * 5
-
-
-def seconds(call: Callable[[], object]) -> float:
-    started = time.process_time()
-    call()
-    return time.process_time() - started
-
-
-def in_turns(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Medians of processor time of two calls that take turns."""
-    first(), second()
-    times = [(seconds(first), seconds(second)) for _ in range(repeats)]
-    return median(a for a, _ in times), median(b for _, b in times)
 
 
 def train(members: int) -> None:
@@ -64,13 +49,6 @@ def ensemble(repeats: int) -> dict:
     floor = 6 * multiplications / peak()  # a multiplication and an addition, forward and twice backward
     what = f"{MEMBERS} MLPs as a stack, {STEPS} steps"
     return {"what": what, "plain_s": alone, "ours_s": together, "floor_s": floor}
-
-
-def peak(n: int = 1024) -> float:
-    """Floating-point operations a second of one large product on one thread."""
-    a = torch.randn(n, n)
-    a @ a
-    return 2 * n**3 / min(seconds(lambda: a @ a) for _ in range(5))
 
 
 def metrics(repeats: int) -> dict:
