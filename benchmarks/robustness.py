@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -16,11 +15,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import page
+from page import ROOT
+
 from lop_utils.evidence.provenance import library_versions
 
-ROOT = Path(__file__).resolve().parents[1]
-RECORD, PAGE = ROOT / "reference" / "robustness.json", ROOT / "book" / "how_to_run.md"
-BEGIN, END = "<!-- robustness: begin -->", "<!-- robustness: end -->"
+RECORD = ROOT / "reference" / "robustness.json"
 COLUMNS = {"tried": "tried", "detected": "noticed and made good", "harmless": "no effect", "lost": "lost"}
 
 
@@ -30,10 +30,7 @@ def main() -> int:
     if not parser.parse_args().table and (code := measure()):
         print("nothing is recorded: a test failed")
         return code
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: table(record), page, flags=re.DOTALL), encoding="utf-8")
-    print(table(record))
+    page.insert("robustness", table(json.loads(RECORD.read_text(encoding="utf-8"))))
     return 0
 
 
@@ -62,12 +59,10 @@ def measure() -> int:
 
 
 def table(record: dict) -> str:
-    """The record as a Markdown table, between the marks that it stands between in the book."""
-    head = ["what was done", *COLUMNS.values()]
+    """The record as it stands in the book."""
     rows = [[row["case"], *(str(row[name]) for name in COLUMNS)] for row in record["rows"]]
     rows.append(["all", *(str(sum(row[name] for row in record["rows"])) for name in COLUMNS)])
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---", *["--:"] * len(COLUMNS)], *rows)]
-    return "\n".join([BEGIN, "", *lines, "", END])
+    return page.table("robustness", ["what was done", *COLUMNS.values()], rows)
 
 
 if __name__ == "__main__":
