@@ -12,11 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
+from page import ROOT
 from timing import seconds
 
-ROOT = Path(__file__).parents[1]
 CHAPTERS = ("05_cloning", "07_continual_learning", "10_noise_recovery")
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from statistics import median
 
 import torch
@@ -23,8 +24,9 @@ def in_turns(first: Callable[[], object], second: Callable[[], object], repeats:
     return median(a for a, _ in times), median(b for _, b in times)
 
 
+@cache
 def peak(dtype: torch.dtype = torch.float32, n: int = 1024) -> float:
-    """Floating-point operations a second of one large matrix product on the threads that torch uses now."""
+    """Floating-point operations a second of one large matrix product on torch's threads; measured once."""
     a = torch.randn(n, n, dtype=dtype)
     a @ a
     return 2 * n**3 / min(seconds(lambda: a @ a, time.perf_counter) for _ in range(5))

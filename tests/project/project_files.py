@@ -1,5 +1,6 @@
 """What the project's own files say, parsed."""
 
+import importlib.util
 import re
 import subprocess
 import tomllib
@@ -12,6 +13,15 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch": "torch"}  # conda-forge's name: the name in pyproject.toml
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch):
+    """The script of benchmarks/ of that name, as a module; it finds the others beside it while the test runs."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def project() -> dict:

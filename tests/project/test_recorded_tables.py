@@ -1,20 +1,16 @@
 """The tables of what was done to results, and of how fast things are, are those of their records; nothing was lost."""
 
-import importlib.util
 import json
 
 import pytest
-from project_files import ROOT
+from project_files import ROOT, benchmark
 
 RECORD = ROOT / "reference" / "robustness.json"
 
 
 @pytest.mark.parametrize(("name", "record"), [("robustness", "robustness"), ("all", "benchmarks")])
 def test_a_table_in_the_book_is_made_from_its_record(name, record, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", ROOT / "benchmarks" / f"{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = benchmark(name, monkeypatch)
     recorded = json.loads((ROOT / "reference" / f"{record}.json").read_text(encoding="utf-8"))
     assert script.table(recorded) in (ROOT / "book" / "how_to_run.md").read_text(encoding="utf-8")
 
