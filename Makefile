@@ -50,7 +50,8 @@ test: $(STAMP)  ## the test suite without its slow part
 
 test-slow: $(STAMP)  ## the slow tests: whole notebooks, site builds, the browser
 	$(call say,slow tests)
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'slow and not gpu' --durations=30 --durations-min=5
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) -m 'slow and parallel and not gpu' tests/unit
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'slow and not parallel and not gpu' --durations=30 --durations-min=5
 
 lint: $(STAMP)  ## style of the code; notebooks without outputs
 	$(call say,ruff and nbstripout)

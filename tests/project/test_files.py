@@ -121,3 +121,21 @@ def test_the_workflows_and_the_hooks_parse():
 def test_browser_and_slow_tests_are_left_out_by_default():
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     assert "not slow and not gpu" in options["addopts"]
+
+
+def test_every_slow_test_is_run_by_one_of_the_two_commands():
+    """The first runs those marked parallel, and looks for them in tests/unit only; the second all others."""
+    recipe = re.search(r"^test-slow:.*?\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1]
+    selections = re.findall(r"-m '([^']+)'(.*)", recipe)
+    assert [selection for selection, _ in selections] == [
+        "slow and parallel and not gpu",
+        "slow and not parallel and not gpu",
+    ]
+    assert selections[0][1].split() == ["tests/unit"] and "tests/" not in selections[1][1]
+    mark = "@pytest.mark.{}"  # spelled so that this file does not hold it
+    parallel, slow = mark.format("parallel"), mark.format("slow")
+    texts = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    marked = [path for path, text in texts.items() if parallel in text]
+    assert marked and {path.parent.name for path in marked} == {"unit"}
+    for path in marked:
+        assert texts[path].count(f"{slow}\n{parallel}") == texts[path].count(parallel), path

@@ -228,6 +228,7 @@ KEEPING = {
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize("rule", KEEPING)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_clones_of_every_architecture_stay_clones_for_a_thousand_steps(arch, rule):

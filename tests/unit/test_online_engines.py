@@ -61,6 +61,7 @@ def test_engines_agree_on_units_whose_incoming_weights_are_zero(silenced):
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize("activation", ["relu", "tanh", "leaky_relu"])
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("continual", [False, True])
@@ -84,6 +85,7 @@ def test_engines_agree_to_rounding_over_ten_thousand_steps(convention, activatio
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize("width", [1, 16, 17, 100])
 def test_engines_agree_at_widths_that_do_and_do_not_fill_registers(width):
     for additions in ({}, {"cbp": "as_published", "rate": 1e-3}):
