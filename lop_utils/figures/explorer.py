@@ -10,8 +10,11 @@ from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
+import numpy as np
 from IPython.display import HTML
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from lop_utils.errors import UsageError
@@ -95,15 +98,17 @@ class Explorable:
     def live(self) -> widgets.VBox:
         """The same figure, drawn anew by the running kernel at every move of the slider.
 
-        Without an Output widget: executing a notebook with one can stall, because nbclient then writes to the kernel's
-        shell channel while it waits for a reply there.
+        Axes stay where the first picture has them: finding places for axes costs more than drawing them, and a picture
+        that jumps is hard to compare with the one before. Without an Output widget: executing a notebook with one can
+        stall, because nbclient then writes to the kernel's shell channel while it waits for a reply there.
         """
         options = [(self.fmt.format(value), value) for value in self.values]
         slider = widgets.SelectionSlider(options=options, index=self.start, description=self.parameter)
-        picture = widgets.HTML()
+        picture, places = widgets.HTML(), []
 
         def show(_: object = None) -> None:
-            picture.value = self._image(slider.value, self.fmt.format(slider.value))
+            data = _drawn(self.draw(slider.value), places, self.dpi)
+            picture.value = self._tag(data, self.fmt.format(slider.value))
 
         slider.observe(show, names="value")
         show()
@@ -117,9 +122,27 @@ class Explorable:
         figure, buffer = self.draw(value), io.BytesIO()
         figure.savefig(buffer, format="png", dpi=self.dpi, metadata={"Software": None})
         plt.close(figure)
+        return self._tag(_small_png(buffer.getvalue()), label)
+
+    def _tag(self, data: bytes, label: str) -> str:
         alt = html.escape(f"{self.parameter} = {label}: {self.alt}", quote=True)
-        source = base64.b64encode(_small_png(buffer.getvalue())).decode()
+        source = base64.b64encode(data).decode()
         return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{source}">'
+
+
+def _drawn(figure: Figure, places: list[Bbox], dpi: int) -> bytes:
+    """A PNG of a figure, which is closed; its axes at `places`, or, while these are none, where it has them, noted."""
+    if len(places) == len(figure.axes):
+        figure.set_layout_engine("none")
+        for ax, place in zip(figure.axes, places, strict=True):
+            ax.set_position(place)
+    figure.set_dpi(dpi)
+    canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()
+    places[:] = [ax.get_position(original=True) for ax in figure.axes]
+    plt.close(figure)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
 
 
 def _hidden(image: str) -> str:

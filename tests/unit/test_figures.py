@@ -1,4 +1,6 @@
+import base64
 import html
+import io
 import json
 import re
 
@@ -6,9 +8,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
 
 from lop_utils.errors import UsageError
 from lop_utils.figures import cloning as figures
@@ -42,6 +47,39 @@ def test_a_live_version_draws_at_the_sliders_value_and_a_still_at_the_start():
     assert seen[0] == 3 and seen[-1] == 1
     explorable.still()
     assert seen[-1] == 3
+
+
+def test_a_live_version_finds_places_for_its_axes_once_and_keeps_them(monkeypatch):
+    plt.close("all")
+    executed = []
+    plain = ConstrainedLayoutEngine.execute
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *a: executed.append(1) or plain(*a))
+
+    def panels(count):
+        figure, axes = plt.subplots(1, count, figsize=(4, 2), layout="constrained", squeeze=False)
+        for ax in axes.flat:
+            ax.set_ylabel("long\n" * count)
+        return figure
+
+    live = Explorable(panels, parameter="n", values=[2, 2.0, 3], alt="panels").live()
+    slider, picture = live.children
+    first = picture.value
+    assert len(executed) == 1 and not plt.get_fignums()
+    slider.index = 1  # the same picture, now at the places of the first
+    assert len(executed) == 1 and picture.value == first
+    slider.index = 2  # other axes: places are found anew
+    assert len(executed) == 2 and picture.value != first
+
+
+def test_a_live_picture_is_the_still_one_on_its_whole_canvas():
+    figure = bar(2)
+    figure.set_dpi(100)
+    figure.canvas.draw()
+    expected = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    plt.close(figure)
+    value = Explorable(bar, parameter="h", values=[1, 2], alt="a bar", start=1).live().children[1].value
+    data = base64.b64decode(re.search(r"base64,([^\"]+)", value).group(1))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), expected)
 
 
 @pytest.mark.parametrize(
