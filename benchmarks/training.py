@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 from timing import in_turns, peak
 
 from lop_utils.evidence import store
@@ -80,6 +81,7 @@ def stored(repeats: int) -> dict:
 def measured(repeats: int) -> list[dict]:
     """All comparisons, with ratios and shares of the floor."""
     torch.set_num_threads(1)
+    threadpool_limits(1)
     rows = [ensemble(repeats), metrics(repeats), stored(repeats)]
     for row in rows:
         row["ratio"] = row["plain_s"] / row["ours_s"]

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from myst_nb import glue
+from threadpoolctl import threadpool_limits
 
 from lop_utils import device as devices
 from lop_utils import profiles
@@ -45,6 +46,7 @@ class Chapter:
         self.seed = seed
         if self.device.type == "cpu" and profile != "paper":
             torch.set_num_threads(1)  # these networks are too small for more threads to pay, and idle threads cost
+            threadpool_limits(1, user_api="blas")  # numpy's own: two threads at work on small spectra took 7 times one
             allow_processes(cores() if profile in profiles.JUDGED else 1)  # the others end before a process has started
         self.judged = profile in profiles.JUDGED
         self._seeds: set[int] = set()

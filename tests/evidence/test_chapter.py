@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lop_utils.errors import UsageError
 from lop_utils.evidence import claims
@@ -87,6 +88,17 @@ def test_a_bad_parameter_is_named(wrong, named):
 @pytest.mark.parametrize(("profile", "judged"), [("smoke", False), ("laptop", True), ("paper", True)])
 def test_only_smoke_judges_nothing(profile, judged):
     assert Chapter("05_cloning", profile=profile, device="cpu").judged is judged
+
+
+def test_a_chapter_on_the_cpu_computes_with_one_thread_of_torch_and_of_numpy(book):
+    before = torch.get_num_threads()
+    try:
+        with threadpool_limits(2, user_api="blas"):
+            Chapter("05_cloning", profile="smoke", device="cpu")
+            pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+            assert pools and {pool["num_threads"] for pool in pools} == {1} and torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_results_are_computed_once_and_their_seeds_are_those_of_later_verdicts(chapter, experiment):
