@@ -168,6 +168,7 @@ def spectra_figure(spectra: Mapping[str, Mapping[str, np.ndarray]], tolerance: f
         ax.axhline(tolerance, color=COLOURS["black"], lw=1.2)
         ax.axhspan(1e-8, tolerance, color=COLOURS["grey"], alpha=0.12, lw=0)
         ax.set(yscale="log", ylim=(2e-7, 1.5), xlabel="eigenvalue number", ylabel="eigenvalue / largest", title=title)
+        ax.minorticks_off()  # more than a hundred, which no reader needs and a moving slider would wait for
         ax.legend(title=f"above {tolerance:.0e}", loc="lower left")
     axes[1].set_ylabel("")
     return figure
