@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 import matplotlib as mpl
-import seaborn as sns
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+
+from lop_utils.evidence.stats import summarise
 
 # Okabe & Ito's palette, dark enough on white for lines; yellow left out
 COLOURS = {
@@ -62,17 +64,16 @@ def use() -> None:
 def curves(
     ax: Axes, frame, *, methods: Mapping[str, tuple[str, str]], ylabel: str, xlabel: str = "steps", title: str = ""
 ) -> None:
-    """Mean over seeds of value against step, a line with its 95% bootstrap interval for each method of `frame`.
+    """Mean over seeds of value against step, a line with its 95% interval for each method of `frame` (`summarise`).
 
-    `methods` maps a method's name to its (label, colour, optional line style); methods that `frame` lacks are left out.
+    `methods` maps a method's name to its (label, colour, optional line style); methods that `frame` lacks are left out,
+    and values that are not finite.
     """
+    shown = frame[frame["method"].isin(methods) & np.isfinite(frame["value"])]
+    lines = dict(list(summarise(shown, ["method", "step"]).groupby("method")))
     for name, (label, colour, *style) in methods.items():
-        rows = frame[frame["method"] == name]
-        if len(rows):
-            sns.lineplot(
-                rows, x="step", y="value", ax=ax, label=label, color=colour, ls=style[0] if style else "-",
-                errorbar=("ci", 95), n_boot=500, seed=0, err_kws={"alpha": 0.18, "linewidth": 0},
-            )  # fmt: skip
+        if name in lines:
+            line = lines[name]
+            ax.plot(line["step"], line["mean"], color=colour, ls=style[0] if style else "-", label=label)
+            ax.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.18, lw=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if ax.get_legend() is not None:
-        ax.get_legend().remove()

@@ -145,29 +145,33 @@ def knob_figure(tables: Mapping[str, pd.DataFrame], knob: str) -> Figure:
     Seeds differ in their tasks: a band shows the range over seeds after each seed's own level is taken out.
     """
     columns = {"rank": "effective rank after A", **MEASURES}
-    figure, axes = plt.subplots(2, 5, figsize=(12, 4.6), sharex=True)
-    figure.subplots_adjust(left=0.055, right=0.99, bottom=0.11, top=0.93, wspace=0.32, hspace=0.22)
+    figure, axes = plt.subplots(
+        len(tables), 5, figsize=(12, 2.3 * len(tables)), layout="constrained", squeeze=False, sharex=True
+    )
     label, colour, marker = KNOBS[knob]
     for row, (source, rows) in zip(axes, tables.items(), strict=True):
-        for ax, (measure, title) in zip(row, columns.items(), strict=True):
-            for kind, line, face in (("learned", "-", colour), ("fresh", "--", "white")):
+        for kind, line, face in (("learned", "-", colour), ("fresh", "--", "white")):
+            spread = _over_seeds(of_knobs(rows, [knob], kind=kind), knob, list(columns))
+            for ax, measure in zip(row, columns, strict=True):
                 if kind == "fresh" and measure == "test_a":
                     continue
-                part = of_knobs(rows, [knob], kind=kind).rename(columns={"value": "at"})
-                part.loc[part["knob"] == "none", "at"] = USUAL[knob]
-                own = part.groupby("seed")[measure].transform("mean")
-                part = summarise(
-                    part.assign(value=part[measure] - own + part[measure].mean()), ["at"], statistic="every"
-                )
-                at = range(len(part))
-                ax.plot(at, part["every"], line, marker=marker, color=colour, mfc=face)
-                ax.fill_between(at, part["low"], part["high"], color=colour, alpha=0.15, lw=0)
-                ax.set_xticks(at, [f"{value:g}" for value in part["at"]])
-            ax.set_title(title, fontsize=9)
+                part = spread[measure]
+                ax.plot(range(len(part)), part["mean"], line, marker=marker, color=colour, mfc=face)
+                ax.fill_between(range(len(part)), part["min"], part["max"], color=colour, alpha=0.15, lw=0)
+                ax.set_xticks(range(len(part)), [f"{value:g}" for value in part.index])
         row[0].set_ylabel(SOURCES[source])
-    for ax in axes[1]:
+    for ax, title in zip(axes[0], columns.values(), strict=True):
+        ax.set_title(title, fontsize=9)
+    for ax in axes[-1]:
         ax.set_xlabel(label)
     return figure
+
+
+def _over_seeds(rows: pd.DataFrame, knob: str, measures: list[str]) -> pd.DataFrame:
+    """(measure, mean | min | max) by the knob's value, each seed's own level taken out; the usual setting is one."""
+    at = rows["value"].where(rows["knob"] != "none", USUAL[knob])
+    own = rows.groupby("seed")[measures].transform("mean")
+    return (rows[measures] - own + rows[measures].mean()).groupby(at).agg(["mean", "min", "max"])
 
 
 def warm_figure(frame: pd.DataFrame) -> Figure:

@@ -245,6 +245,25 @@ def test_unknown_settings_and_profiles_are_refused(module):
         warm_start.preset("smoke", methods=("cold",))
 
 
+def test_the_knob_figure_shows_means_and_ranges_of_what_seeds_differ_from_their_own_level(rows):
+    figure = figures.knob_figure({"digits": rows}, "noise")
+    learned = rows[(rows["kind"] == "learned") & rows["knob"].isin(["none", "noise"])]
+    values = sorted(learned["value"].where(learned["knob"] == "noise", 0.0).unique())
+    for ax, measure in zip(figure.axes, ("rank", *figures.MEASURES), strict=True):
+        left = {value: [] for value in values}
+        for _, seed in learned.groupby("seed"):
+            for _, row in seed.iterrows():
+                at = row["value"] if row["knob"] == "noise" else 0.0
+                left[at].append(row[measure] - seed[measure].mean() + learned[measure].mean())
+        line, band = ax.lines[0], ax.collections[0].get_paths()[0].get_extents()
+        assert line.get_ydata() == pytest.approx([np.mean(left[value]) for value in values])
+        assert band.y0 == pytest.approx(min(map(min, left.values())))
+        assert band.y1 == pytest.approx(max(map(max, left.values())))
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == [f"{value:g}" for value in values]
+    assert len(figure.axes[1].lines) == 1  # fresh networks have not learned A
+    figures.plt.close(figure)
+
+
 def test_all_figures_draw(rows, warm):
     use()
     tables = {"digits": rows, "mnist1d": rows}

@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from lop_utils.errors import UsageError
+from lop_utils.evidence.stats import interval
 from lop_utils.figures import cloning as figures
 from lop_utils.figures import style
 from lop_utils.figures.explorer import Explorable
@@ -126,3 +127,25 @@ def test_the_style_is_vector_graphics_with_a_fixed_salt():
     style.use()
     assert matplotlib.rcParams["svg.hashsalt"] == "lop-book"
     assert all(re.fullmatch("#[0-9A-F]{6}", colour) for colour in style.COLOURS.values())
+
+
+def test_curves_show_means_and_the_intervals_that_verdicts_use():
+    rng = np.random.default_rng(0)
+    rows = [(s, m, t, rng.normal()) for s in range(5) for m in ("a", "b", "unasked") for t in (0, 10)]
+    data = pd.DataFrame(rows, columns=["seed", "method", "step", "value"])
+    data.loc[(data["method"] == "b") & (data["seed"] == 4), "value"] = np.inf  # diverged: left out
+    figure, ax = plt.subplots()
+    style.curves(ax, data, methods={"a": ("A", "red"), "b": ("B", "blue", ":"), "absent": ("C", "k")}, ylabel="y")
+    assert [line.get_label() for line in ax.lines] == ["A", "B"] and ax.lines[1].get_linestyle() == ":"
+    for line, band, name in zip(ax.lines, ax.collections, "ab", strict=True):
+        spreads = [
+            interval(part[np.isfinite(part)]) for _, part in data[data["method"] == name].groupby("step")["value"]
+        ]
+        assert line.get_xdata().tolist() == [0, 10]
+        assert line.get_ydata().tolist() == pytest.approx([spread.estimate for spread in spreads])
+        corners = band.get_paths()[0].vertices
+        for step, spread in zip((0, 10), spreads, strict=True):
+            heights = corners[corners[:, 0] == step, 1]
+            assert (heights.min(), heights.max()) == pytest.approx((spread.low, spread.high))
+    style.curves(ax, data.iloc[:0], methods={"a": ("A", "red")}, ylabel="y")  # nothing to show
+    plt.close(figure)
