@@ -161,7 +161,7 @@ def knob_figure(tables: Mapping[str, pd.DataFrame], knob: str) -> Figure:
                 ax.set_xticks(range(len(part)), [f"{value:g}" for value in part.index])
         row[0].set_ylabel(SOURCES[source])
     for ax, title in zip(axes[0], columns.values(), strict=True):
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title.replace(", ", ",\n"), fontsize=9)
     for ax in axes[-1]:
         ax.set_xlabel(label)
     return figure

@@ -1,8 +1,9 @@
 """Colab and Binder: copies of the chapters that install the package where they are opened, and the buttons to them.
 
 A notebook that is opened on its own, on Colab say, finds no `lop_utils`. So each launchable copy begins with a cell
-that installs the package of one version from its repository, and of its dependencies what is missing, but never torch:
-the one that is there fits the machine. The copies go to a branch of their own, `BRANCH`, which `lop launch` writes and
+that installs the package of one version from its repository, and of its dependencies what is missing and what a chapter
+uses when it runs; the torch and the Jupyter that are there stay, for they fit the machine and the kernel at work. The
+copies go to a branch of their own, `BRANCH`, which `lop launch` writes and
 the buttons of a site built with `lop build --repository` point to.
 """
 
@@ -25,8 +26,10 @@ BRANCH = "launch"
 COLAB, BINDER = "https://colab.research.google.com", "https://mybinder.org"
 _ADDRESS = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 _REF = re.compile(r"[\w./-]+")
+_KEPT = ("torch", "ipykernel", "ipython", "ipywidgets", "matplotlib-inline")  # fit the machine, or run the notebook
+_UNUSED = ("jupyter-book", "jupyterlab", "nbclient", "nbstripout", "papermill", "sphinx-exercise", "sphinx-proof")
 _BOOTSTRAP = """\
-# Where the book's package is missing (on Colab), install it. torch stays as it is.
+# Where the book's package is missing (on Colab), install it. What runs this notebook, and torch, stay as they are.
 import importlib.metadata
 import importlib.util
 import subprocess
@@ -38,19 +41,24 @@ if importlib.util.find_spec("lop_utils") is None:
     importlib.invalidate_caches()
     from packaging.requirements import Requirement
 
-    missing = []
+    missing, kept = [], []
     for line in importlib.metadata.requires("lop-book"):
         need = Requirement(line)
-        if need.name == "torch" or (need.marker and not need.marker.evaluate({{"extra": ""}})):
-            continue
+        if need.name in {unused} or (
+            need.marker and not need.marker.evaluate({{"extra": ""}})
+        ):
+            continue  # only for building the book
         try:
-            fits = need.specifier.contains(importlib.metadata.version(need.name), prereleases=True)
+            version = importlib.metadata.version(need.name)
         except importlib.metadata.PackageNotFoundError:
-            fits = False
-        missing += [] if fits else [f"{{need.name}}{{need.specifier}}"]
+            version = ""
+        if version and need.name in {kept}:
+            kept.append(f"{{need.name}}=={{version.split('+')[0]}}")  # pip may not choose another
+        elif not version or not need.specifier.contains(version, prereleases=True):
+            missing.append(f"{{need.name}}{{need.specifier}}")
     if missing:
-        torch = f"torch=={{importlib.metadata.version('torch').split('+')[0]}}"  # pip may not choose another
-        subprocess.run([*pip, *missing, torch], check=True)
+        subprocess.run([*pip, *missing, *kept], check=True)
+        importlib.invalidate_caches()
 """
 
 
@@ -101,7 +109,7 @@ class Source:
     @property
     def bootstrap(self) -> str:
         """The code of the first cell of a launchable chapter."""
-        return _BOOTSTRAP.format(wanted=self.wanted)
+        return _BOOTSTRAP.format(wanted=self.wanted, kept=_KEPT, unused=_UNUSED)
 
 
 def launchable(notebook: nbformat.NotebookNode, source: Source) -> nbformat.NotebookNode:

@@ -1,8 +1,10 @@
 """Launchable copies, the buttons to them, and that no button leads nowhere."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -14,6 +16,7 @@ from lop_utils.kit import launch
 from lop_utils.kit.cli import app
 from lop_utils.kit.launch import Source
 
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Source("https://github.com/someone/book", "v1.0")
 
 
@@ -57,18 +60,19 @@ def test_a_folder_with_other_things_is_left_alone(book, tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
-def test_the_installing_cell_leaves_torch_alone_and_asks_only_for_what_is_missing(tmp_path):
-    """Run it in a Python where the package and one dependency are absent, with pip replaced by a recorder."""
+def asked_of_pip(versions):
+    """What the installing cell asks of pip, in a Python where the package is absent and these versions are there."""
     fake = f"""
 import importlib.metadata, importlib.util, json, subprocess
-calls, versions = [], {{"torch": "2.13.0+cpu", "numpy": "2.1", "scipy": "1.0"}}
+calls, versions = [], {versions}
 def version(name):
     if name not in versions:
         raise importlib.metadata.PackageNotFoundError(name)
     return versions[name]
 importlib.metadata.version = version
 importlib.metadata.requires = lambda name: [
-    "torch>=2.5", "numpy>=2.0", "scipy>=1.14", "mnist1d>=0.0.2", "pytest>=8; extra == 'dev'"
+    "torch>=2.5", "numpy>=2.0", "scipy>=1.14", "mnist1d>=0.0.2", "ipython>=8.20", "papermill>=2.6",
+    "pytest>=8; extra == 'dev'"
 ]
 importlib.util.find_spec = lambda name: None
 subprocess.run = lambda command, check: calls.append(command[4:])
@@ -76,9 +80,43 @@ exec({SOURCE.bootstrap!r})
 print(json.dumps(calls))
 """
     done = subprocess.run([sys.executable, "-c", fake], capture_output=True, text=True, check=True)
-    first, second = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_the_installing_cell_asks_only_for_what_is_missing_and_leaves_torch_and_the_kernel_as_they_are():
+    there = {"torch": "2.13.0+cpu", "numpy": "2.1", "scipy": "1.0", "ipython": "7.34.0"}
+    first, second = asked_of_pip(there)
     assert first == ["--quiet", "--no-deps", SOURCE.wanted]
-    assert second == ["--quiet", "scipy>=1.14", "mnist1d>=0.0.2", "torch==2.13.0"]
+    assert second == ["--quiet", "scipy>=1.14", "mnist1d>=0.0.2", "torch==2.13.0", "ipython==7.34.0"]
+    nothing_missing = {"torch": "2.4", "numpy": "2.1", "scipy": "1.14", "mnist1d": "0.0.2", "ipython": "7.34.0"}
+    assert len(asked_of_pip(nothing_missing)) == 1
+
+
+def test_where_there_is_no_torch_one_is_installed():
+    assert "torch>=2.5" in asked_of_pip({"numpy": "2.1"})[1]
+
+
+def test_chapters_need_nothing_of_what_only_builds_the_book():
+    """All their imports, in a Python where importing such a package fails."""
+    modules = {name.replace("-", "_") for name in launch._UNUSED}
+    lines = set()
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            nodes = ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ()
+            lines |= {ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)}
+    assert len(lines) > 50
+    code = f"""
+import sys
+from pathlib import Path
+class Barred:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {modules}:
+            raise ImportError(f"{{name}} only builds the book")
+sys.meta_path.insert(0, Barred())
+"""
+    subprocess.run([sys.executable, "-c", code + "\n".join(sorted(lines))], check=True)
+    barred = subprocess.run([sys.executable, "-c", code + "import papermill"], capture_output=True, text=True)
+    assert "papermill only builds the book" in barred.stderr
 
 
 def test_where_the_package_is_there_nothing_is_installed():
