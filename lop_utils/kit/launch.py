@@ -36,7 +36,7 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("lop_utils") is None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts"]
     subprocess.run([*pip, "--no-deps", "{wanted}"], check=True)
     importlib.invalidate_caches()
     from packaging.requirements import Requirement

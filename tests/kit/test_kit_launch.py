@@ -86,8 +86,15 @@ print(json.dumps(calls))
 def test_the_installing_cell_asks_only_for_what_is_missing_and_leaves_torch_and_the_kernel_as_they_are():
     there = {"torch": "2.13.0+cpu", "numpy": "2.1", "scipy": "1.0", "ipython": "7.34.0"}
     first, second = asked_of_pip(there)
-    assert first == ["--quiet", "--no-deps", SOURCE.wanted]
-    assert second == ["--quiet", "scipy>=1.14", "mnist1d>=0.0.2", "torch==2.13.0", "ipython==7.34.0"]
+    assert first == ["--quiet", "--no-warn-conflicts", "--no-deps", SOURCE.wanted]
+    assert second == [
+        "--quiet",
+        "--no-warn-conflicts",
+        "scipy>=1.14",
+        "mnist1d>=0.0.2",
+        "torch==2.13.0",
+        "ipython==7.34.0",
+    ]
     nothing_missing = {"torch": "2.4", "numpy": "2.1", "scipy": "1.14", "mnist1d": "0.0.2", "ipython": "7.34.0"}
     assert len(asked_of_pip(nothing_missing)) == 1
 
