@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from nbclient import NotebookClient
 from typer.testing import CliRunner
 
 from lop_utils.errors import UsageError
@@ -174,3 +175,25 @@ def test_the_command_writes_the_branch_and_says_what_to_do_with_it(book, tmp_pat
     done = CliRunner().invoke(app, ["launch", str(tmp_path / "t"), "--repository", SOURCE.repository])
     assert done.exit_code == 0 and "push them as the branch launch" in done.output
     assert CliRunner().invoke(app, ["launch", str(tmp_path / "u")]).exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_launched_chapter_runs_from_its_first_cell_to_its_last_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """As on Colab: a copy alone in a folder, a fresh kernel, another home; only the results have their place."""
+    home, folder = tmp_path / "home", tmp_path / "content"
+    home.mkdir()
+    folder.mkdir()
+    monkeypatch.setenv("LOP_BOOK", str(ROOT))
+    launch.write(tmp_path / "tree", SOURCE)
+    for name in ("LOP_BOOK", "LOP_DATA", "MPLBACKEND", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LOP_RESULTS", str(tmp_path / "results"))
+    notebook = nbformat.read(tmp_path / "tree" / "book" / "intro.ipynb", as_version=4)
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert (tmp_path / "results").is_dir() and not list(folder.iterdir())
+    assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for cell in code for o in cell.outputs)
