@@ -43,7 +43,7 @@
       var icon = e.querySelector("i");
       if (icon && !e.textContent.trim()) e.setAttribute("aria-label", icon.className.replace(/.*fa-/, "").trim());
     }],
-    ["div.cell_output, div.cell_output div, div.pst-scrollable-table-container, .table-wrapper, table.indextable, pre, mjx-container, div.math, div.highlight", function (e) {
+    ["figure, div.cell_output, div.cell_output div, div.pst-scrollable-table-container, .table-wrapper, table.indextable, pre, mjx-container, div.math, div.highlight", function (e) {
       var hidden = /(auto|scroll)/.test(getComputedStyle(e).overflowX + getComputedStyle(e).overflowY);
       if (hidden && (e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)) e.tabIndex = 0;  // keys can scroll it
     }],

@@ -55,6 +55,12 @@ WIDGETS_NOT_DRAWN = """
 return [...document.querySelectorAll("script[type='application/vnd.jupyter.widget-view+json']")]
   .filter(s => !s.parentElement.querySelector('.jupyter-widgets')).length;
 """
+# pictures whose words nobody can read: narrower than a phone's screen though made for a page
+SMALL = """
+return [...document.querySelectorAll('.bd-content figure img')]
+  .filter(i => i.naturalWidth >= 600 && i.getBoundingClientRect().width < 600)
+  .map(i => 'on a phone ' + Math.round(i.getBoundingClientRect().width) + ' pixels wide: ' + i.alt.slice(0, 60));
+"""
 WIDEST = """
 let worst = document.body, right = 0;
 for (const e of document.querySelectorAll('body *')) {
@@ -175,6 +181,9 @@ def audit(browser: Browser, page: Path) -> list[str]:
     width = browser.js("return document.documentElement.scrollWidth")
     if width > PHONE["width"]:
         problems.append(f"on a phone the page is {width} pixels wide, not {PHONE['width']}: {browser.js(WIDEST)}")
+    browser.js(LOAD_IMAGES)
+    browser.wait(lambda: browser.js(IMAGES_ARE_IN))
+    problems += browser.js(SMALL)
     problems += [f"asks for {url}" for url in browser.outside_requests()]
     return problems + [f"console: {message}" for message in browser.errors()]
 
