@@ -43,7 +43,8 @@
       var icon = e.querySelector("i");
       if (icon && !e.textContent.trim()) e.setAttribute("aria-label", icon.className.replace(/.*fa-/, "").trim());
     }],
-    ["figure, div.cell_output, div.cell_output div, div.pst-scrollable-table-container, .table-wrapper, table.indextable, pre, mjx-container, div.math, div.highlight", function (e) {
+    ["span.math", function (e) { e.classList.toggle("lop-wide", e.scrollWidth > e.clientWidth + 8); }],  // more than a leaning letter
+    ["figure, div.cell_output, div.cell_output div, div.pst-scrollable-table-container, .table-wrapper, table.indextable, pre, mjx-container, div.math, span.math, div.highlight", function (e) {
       var hidden = /(auto|scroll)/.test(getComputedStyle(e).overflowX + getComputedStyle(e).overflowY);
       if (hidden && (e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)) e.tabIndex = 0;  // keys can scroll it
     }],

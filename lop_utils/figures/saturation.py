@@ -87,7 +87,9 @@ def maps_figure(maps: Mapping[str, ModulationMap], *, shifts: Mapping[str, str])
             if strength and attribute == "alpha":
                 scale = image
     ticks = np.array([0, 1, 3, 10, 30, 100])
-    bar = figure.colorbar(scale, ax=axes[:, :3], location="bottom", shrink=0.6, aspect=40, label="α (negative: as 0)")
+    bar = figure.colorbar(
+        scale, ax=axes[:, :3], location="bottom", shrink=0.6, aspect=40, label="α (negative: as 0; above 100: as 100)"
+    )
     bar.set_ticks(np.log10(1 + ticks), labels=[str(t) for t in ticks])
     figure.colorbar(image, ax=axes[:, 3], location="bottom", aspect=14, label="frozen share")
     return figure
@@ -117,7 +119,7 @@ def gain_figure(gain: float, gains: Array, curves: Mapping[str, Array]) -> Figur
     figure, axes = plt.subplots(1, 1 + len(curves), figsize=(10.4, 3.2), layout="constrained")
     left, z = axes[0], np.linspace(-4, 4, 801)
     end = np.arctanh(np.sqrt(1 - QUIET)) / gain
-    left.fill_between(z, np.exp(-(z**2) / 2), color=COLOURS["grey"], alpha=0.25, lw=0, label="density of z")
+    left.fill_between(z, np.exp(-(z**2) / 2), color=COLOURS["grey"], alpha=0.25, lw=0, label="density of z, peak 1")
     if end < 4:
         left.axvspan(-4, -end, color=COLOURS["orange"], alpha=0.18, lw=0, label="frozen")
         left.axvspan(end, 4, color=COLOURS["orange"], alpha=0.18, lw=0)

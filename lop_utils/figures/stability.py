@@ -149,7 +149,7 @@ def moment_figure(
     axes[1].plot([step, step], [residuals[step], -float(values.min())], "o", color=COLOURS["black"], ms=6)
     axes[1].set(yscale="log", xlabel="training step", title="Where we are")
     _mark(axes[1], switch, "task switch")
-    axes[1].legend(loc="upper center")
+    axes[1].legend(loc="lower left")
     return figure
 
 

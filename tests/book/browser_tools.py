@@ -61,6 +61,13 @@ return [...document.querySelectorAll('.bd-content figure img')]
   .filter(i => i.naturalWidth >= 600 && i.getBoundingClientRect().width < 600)
   .map(i => 'on a phone ' + Math.round(i.getBoundingClientRect().width) + ' pixels wide: ' + i.alt.slice(0, 60));
 """
+# formulas wider than the screen whose end cannot be scrolled to
+CUT = """
+return [...document.querySelectorAll('.math')]
+  .filter(e => !/auto|scroll/.test(getComputedStyle(e).overflowX) &&
+    e.scrollWidth > e.clientWidth + (getComputedStyle(e).overflowX == 'visible' ? 8 : 1))
+  .map(e => 'on a phone a formula is cut off: ' + e.parentElement.textContent.trim().slice(0, 60));
+"""
 WIDEST = """
 let worst = document.body, right = 0;
 for (const e of document.querySelectorAll('body *')) {
@@ -183,7 +190,7 @@ def audit(browser: Browser, page: Path) -> list[str]:
         problems.append(f"on a phone the page is {width} pixels wide, not {PHONE['width']}: {browser.js(WIDEST)}")
     browser.js(LOAD_IMAGES)
     browser.wait(lambda: browser.js(IMAGES_ARE_IN))
-    problems += browser.js(SMALL)
+    problems += browser.js(SMALL) + browser.js(CUT)
     problems += [f"asks for {url}" for url in browser.outside_requests()]
     return problems + [f"console: {message}" for message in browser.errors()]
 

@@ -114,13 +114,15 @@ def test_the_audit_sees_what_is_wrong_with_a_bad_page(tmp_path, browser):
         "<img src='https://figures.invalid/a.png'><a href='gone.html'>gone</a><span class='math'>\\(x\\)</span>"
         "<div class='bd-content'><figure><img style='width: 300px' alt='small print' src='data:image/svg+xml,"
         "%3Csvg xmlns=%22http://www.w3.org/2000/svg%22 width=%22900%22 height=%229%22/%3E'></figure></div>"
+        "<p>So <span class='math' style='display: block; overflow: hidden; width: 200px; white-space: nowrap'>"
+        "a very long formula that ends where nobody can see it, far to the right of the screen</span></p>"
         "<div style='width: 900px'>wide</div><script>throw new Error('broken script')</script></body></html>"
     )
     found = "\n".join(audit(browser, bad))
     for part in ("asks for https://figures.invalid", "dead link", "maths not set", "pixels wide", "broken script"):
         assert part in found
     assert "image does not load" in found and "theme button" in found
-    assert "on a phone 300 pixels wide: small print" in found
+    assert "on a phone 300 pixels wide: small print" in found and "a formula is cut off: So a very long" in found
 
 
 def test_stripped_notebooks_do_not_pass_as_executed_ones(tmp_path):
