@@ -12,7 +12,7 @@ from lop_utils.evidence.stats import summarise
 from lop_utils.experiments.first_look import Look
 from lop_utils.experiments.online_summary import binned
 from lop_utils.figures.bit_flipping import METHODS, chosen, fresh_ends
-from lop_utils.figures.style import COLOURS
+from lop_utils.figures.style import COLOURS, lines
 
 OLD, FRESH, TARGET = COLOURS["blue"], COLOURS["green"], COLOURS["black"]
 _LINES = {"bp": ("trained all along", OLD), "linear": METHODS["linear"]}
@@ -80,10 +80,7 @@ def darkest(looks: Sequence[Look]) -> float:
 
 
 def _errors(ax: Axes, errors: pd.DataFrame) -> None:
-    for name, (label, colour, *line) in _LINES.items():
-        rows = errors[errors["method"] == name].sort_values("step")
-        ax.plot(rows["step"], rows["mean"], color=colour, ls=line[0] if line else "-", label=label)
-        ax.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.18, lw=0)
+    lines(ax, errors, methods=_LINES)
     points = errors[errors["method"] == "fresh"]
     label, colour = METHODS["fresh"]
     bars = [points["mean"] - points["low"], points["high"] - points["mean"]]

@@ -46,7 +46,7 @@ def saturation_figure(starts: np.ndarray, moved: Mapping[str, np.ndarray]) -> Fi
     ax.set(
         yscale="log", xlabel="pre-activation z at the start", ylabel="distance after 1,000 steps", ylim=(floor / 2, 30)
     )
-    ax.text(starts[len(starts) // 2], floor * 3, "exactly 0", ha="right", fontsize=9, color=COLOURS["grey"])
+    ax.text(starts[len(starts) // 2], floor * 3, "exactly 0", ha="left", fontsize=9, color=COLOURS["grey"])
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

@@ -70,10 +70,14 @@ def curves(
     and values that are not finite.
     """
     shown = frame[frame["method"].isin(methods) & np.isfinite(frame["value"])]
-    lines = dict(list(summarise(shown, ["method", "step"]).groupby("method")))
+    lines(ax, summarise(shown, ["method", "step"]), methods=methods)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+
+
+def lines(ax: Axes, summary, *, methods: Mapping[str, tuple[str, str]]) -> None:
+    """The lines and bands of `curves`, of a frame by method and step that has been summarised (mean, low, high)."""
     for name, (label, colour, *style) in methods.items():
-        if name in lines:
-            line = lines[name]
+        line = summary[summary["method"] == name]
+        if len(line):
             ax.plot(line["step"], line["mean"], color=colour, ls=style[0] if style else "-", label=label)
             ax.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.18, lw=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)

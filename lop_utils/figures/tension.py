@@ -155,10 +155,11 @@ def knob_figure(tables: Mapping[str, pd.DataFrame], knob: str) -> Figure:
             for ax, measure in zip(row, columns, strict=True):
                 if kind == "fresh" and measure == "test_a":
                     continue
-                part = spread[measure]
-                ax.plot(range(len(part)), part["mean"], line, marker=marker, color=colour, mfc=face)
-                ax.fill_between(range(len(part)), part["min"], part["max"], color=colour, alpha=0.15, lw=0)
-                ax.set_xticks(range(len(part)), [f"{value:g}" for value in part.index])
+                part = spread[spread["measure"] == measure]
+                at = range(len(part))
+                ax.plot(at, part["every"], line, marker=marker, color=colour, mfc=face)
+                ax.fill_between(at, part["low"], part["high"], color=colour, alpha=0.15, lw=0)
+                ax.set_xticks(at, [f"{value:g}" for value in part["at"]])
         row[0].set_ylabel(SOURCES[source])
     for ax, title in zip(axes[0], columns.values(), strict=True):
         ax.set_title(title.replace(", ", ",\n"), fontsize=9)
@@ -168,10 +169,11 @@ def knob_figure(tables: Mapping[str, pd.DataFrame], knob: str) -> Figure:
 
 
 def _over_seeds(rows: pd.DataFrame, knob: str, measures: list[str]) -> pd.DataFrame:
-    """(measure, mean | min | max) by the knob's value, each seed's own level taken out; the usual setting is one."""
+    """Mean and range of each measure by the knob's value, each seed's own level taken out; the usual setting is one."""
     at = rows["value"].where(rows["knob"] != "none", USUAL[knob])
     own = rows.groupby("seed")[measures].transform("mean")
-    return (rows[measures] - own + rows[measures].mean()).groupby(at).agg(["mean", "min", "max"])
+    left = (rows[measures] - own + rows[measures].mean()).assign(at=at)
+    return summarise(left.melt("at", var_name="measure"), ["measure", "at"], statistic="every")
 
 
 def warm_figure(frame: pd.DataFrame) -> Figure:
