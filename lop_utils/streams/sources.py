@@ -8,9 +8,8 @@ from functools import cache, partial
 
 import numpy as np
 import torch
-from scipy.ndimage import affine_transform
 from sklearn.datasets import load_digits, load_sample_images
-from torch import Tensor
+from torch import Tensor, nn
 
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.streams import cache as fetched
@@ -186,27 +185,31 @@ def _patches(name: str = "patches", jitter: _Jitter = _Jitter()) -> Source:
     ]
     texture = [photographs[i][t : t + PATCH, s : s + PATCH].mean(2).std() for i, t, s in corners]
     chosen = [corners[j] for j in np.argsort(texture)[::-1][:PATCHES]]
-    channels = [np.ascontiguousarray(np.moveaxis(image, 2, 0)) for image in photographs]  # (3, 427, 640) each
-    seen = [[_view(channels[i], t, s, rng, jitter) for _ in range(views)] for i, t, s in chosen]
-    x = np.round(np.array(seen))  # (200, views, 3, 8, 8) in 0..255
-    labels = np.repeat(np.arange(PATCHES)[:, None], views, 1)
+    x = np.round(np.stack([_views(photographs[i], (t, s), rng, jitter, views) for i, t, s in chosen]))
+    labels = np.repeat(np.arange(PATCHES)[:, None], views, 1)  # x (200, views, 3, 8, 8) in 0..255
     cut = ((0, jitter.views), (jitter.views, views))
     parts = [(x[:, a:b].reshape(-1, 3, SIDE, SIDE), labels[:, a:b].ravel()) for a, b in cut]
     return _make(name, *parts, PATCHES, "CC BY 2.0", "two photographs by danielbuechele, shipped by scikit-learn")
 
 
-def _view(channels: np.ndarray, top: int, left: int, rng: np.random.Generator, jitter: _Jitter) -> np.ndarray:
-    """One window (3, 8, 8), 0..255, seen under a random rotation, scale, shift and change of colour."""
-    around = lambda size, middle=0.0, n=None: rng.uniform(middle - size, middle + size, n)  # noqa: E731
-    angle, scale = np.deg2rad(around(jitter.angle)), around(jitter.scale, 1)
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    centre = np.array([top, left]) + (PATCH - 1) / 2 + around(jitter.move, n=2)
-    offset = centre - turn @ np.full(2, (PATCH - 1) / 2)
-    gain, shift = around(jitter.gain, 1, 3), around(jitter.shift, n=3)
-    fine = [affine_transform(channel, turn, offset, (PATCH, PATCH), order=1, mode="nearest") for channel in channels]
+def _views(
+    photograph: np.ndarray, corner: tuple[int, int], rng: np.random.Generator, jitter: _Jitter, views: int
+) -> np.ndarray:
+    """One window (views, 3, 8, 8), 0..255, seen under random rotations, scales, shifts and changes of colour."""
+    height, width, _ = photograph.shape
+    u = 2 * rng.random((views, 10)) - 1  # in this order: angle, scale, two of move, three each of gain and shift
+    angle, scale = np.deg2rad(jitter.angle) * u[:, 0], 1 + jitter.scale * u[:, 1]
+    gain, shift = 1 + jitter.gain * u[:, 4:7], jitter.shift * u[:, 7:]
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])  # (2, 2, views)
+    within = np.indices((PATCH, PATCH)) - (PATCH - 1) / 2  # (2, 40, 40), from the middle of the window
+    centre = np.array(corner) + (PATCH - 1) / 2 + jitter.move * u[:, 2:4]
+    at = np.einsum("abv,bij->vija", turn, within) + centre[:, None, None]  # (views, 40, 40, 2): row, column
+    grid = torch.from_numpy(2 * at[..., ::-1] / (width - 1, height - 1) - 1).flatten(0, 1)[None]
+    channels = torch.from_numpy(photograph).permute(2, 0, 1)[None]  # (1, 3, 427, 640)
+    fine = nn.functional.grid_sample(channels, grid, padding_mode="border", align_corners=True)[0]
     step = PATCH // SIDE
-    coarse = np.array(fine).reshape(3, SIDE, step, SIDE, step).mean((2, 4))
-    return np.clip(coarse * gain[:, None, None] + shift[:, None, None], 0, 255)
+    coarse = fine.unflatten(1, (views, SIDE, step)).unflatten(4, (SIDE, step)).mean((3, 5)).transpose(0, 1).numpy()
+    return np.clip(coarse * gain[..., None, None] + shift[..., None, None], 0, 255)
 
 
 _MAKERS = {

@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import batch, mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import affine_transform
 from torch import nn
 
 from lop_utils.errors import UsageError
@@ -170,6 +172,25 @@ def test_a_linear_classifier_reads_the_digits_labels():
     stream = batches(source.inputs, source.targets, batch_size=64, seed=0)
     train(net, torch.optim.SGD(net.parameters(), lr=0.1), stream, steps=300)
     assert (net(source.test_inputs).argmax(1) == source.test_targets).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("corner", [(8, 8), (368, 568), (200, 300)])
+def test_views_of_a_window_are_those_of_scipy(corner):
+    jitter, g = sources._Jitter(96, 0.96, 24, 1.2, 96, views=6), np.random.default_rng(3)
+    photograph = 255 * g.random((427, 640, 3))
+    found = sources._views(photograph, corner, np.random.default_rng(5), jitter, 6)
+    draw = np.random.default_rng(5)
+    for view in found:
+        angle, scale = np.deg2rad(draw.uniform(-96, 96)), draw.uniform(0.04, 1.96)
+        centre = np.array(corner) + 19.5 + draw.uniform(-24, 24, 2)
+        gain, shift = draw.uniform(-0.2, 2.2, 3), draw.uniform(-96, 96, 3)
+        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        for c in range(3):
+            window = affine_transform(
+                photograph[..., c], turn, centre - turn @ [19.5, 19.5], (40, 40), order=1, mode="nearest"
+            )
+            coarse = window.reshape(8, 5, 8, 5).mean((1, 3))
+            np.testing.assert_allclose(view[c], np.clip(coarse * gain[c] + shift[c], 0, 255), atol=1e-8)
 
 
 def test_unknown_and_changed_sources_are_named(monkeypatch):
