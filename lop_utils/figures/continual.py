@@ -116,7 +116,9 @@ def layers_figure(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str], *,
             layers(ax, frame, metric, title=title if metric == metrics[0] else "")
             ax.set_xlabel("task" if metric == metrics[-1] else "")
             ax.set_ylabel(ax.get_ylabel() if ax in axes[:, 0] else "")
-        column[0].legend(fontsize=6.5, ncols=2, handlelength=1.0, columnspacing=0.7, loc="upper left")
+        column[-1].legend(
+            fontsize=6.5, ncols=2, handlelength=1.0, columnspacing=0.7, loc="upper center", bbox_to_anchor=(0.5, -0.3)
+        )
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lop_utils.evidence.stats import summarise
-from lop_utils.figures.style import COLOURS, curves
+from lop_utils.figures.style import COLOURS, curves, lines
 
 METHODS = {
     "base": ("base, half as wide", COLOURS["black"]),
@@ -54,13 +54,19 @@ def ordered_styles(labels: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return {name: (label, COLOURS[c]) for (name, label), c in zip(labels.items(), _ORDERED, strict=False)}
 
 
-def curves_figure(frame: pd.DataFrame, *, methods: Mapping = METHODS, titles: Sequence[str] = ("", "", "")) -> Figure:
-    """R^2, training loss and effective rank after cloning, one line a method with its 95% interval over seeds."""
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95% interval over seeds of all that `curves_figure` can show, by metric, layer, method and step."""
+    shown = pd.concat([select(frame, metric, layer) for metric, layer, _ in PANELS])
+    return summarise(shown[np.isfinite(shown["value"])], ["metric", "layer", "method", "step"])
+
+
+def curves_figure(found: pd.DataFrame, *, methods: Mapping = METHODS, titles: Sequence[str] = ("", "", "")) -> Figure:
+    """R^2, training loss and effective rank after cloning, one line a method with its interval; of a `summary`."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.7), layout="constrained")
     for ax, (metric, layer, label), title in zip(axes, PANELS, titles, strict=True):
         shown = {name: style for name, style in methods.items() if not (metric == "r2" and name == "fresh")}
-        rows = select(frame, metric, layer)
-        curves(ax, rows, methods=shown, ylabel=label, title=title, xlabel="steps after cloning")
+        lines(ax, select(found, metric, layer), methods=shown)
+        ax.set(ylabel=label, title=title, xlabel="steps after cloning")
     axes[0].set_ylim(top=1.02)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure

@@ -44,7 +44,8 @@ def league_table(table: pd.DataFrame, costs: pd.DataFrame | None = None) -> Figu
         _costs(axes[0, 1], costs, names)
     axes[0, 0].set_yticks(range(len(names)), labels=[label(name) for name in names])
     axes[0, 0].invert_yaxis()
-    handles = [plt.Line2D([], [], color=colour, marker="o", ls="", label=family) for family, colour in FAMILIES.items()]
+    named = {family: "optimizer only" if family == NOTHING else family for family in FAMILIES}
+    handles = [plt.Line2D([], [], color=FAMILIES[key], marker="o", ls="", label=name) for key, name in named.items()]
     handles.append(plt.Rectangle((0, 0), 1, 1, color=COLOURS["orange"], alpha=0.25, label="fresh network"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
@@ -95,11 +96,11 @@ def league_tuning(frame: pd.DataFrame, *, late: int) -> Figure:
     """Late accuracy of every setting that tuning tried, an entrant a row; the chosen one is filled."""
     seen = tuning(frame, late=late)
     names = list(dict.fromkeys(seen["method"]))
-    figure, ax = plt.subplots(figsize=(6.4, 0.3 * len(names) + 1.1), layout="constrained")
+    figure, ax = plt.subplots(figsize=(6.4, 0.42 * len(names) + 1.1), layout="constrained")
     for at, name in enumerate(names):
         rows = seen[seen["method"] == name].sort_values("value")
         colour = FAMILIES[ENTRANTS[name].family]
-        for shift, row in zip(np.linspace(-0.22, 0.22, len(rows)), rows.itertuples(), strict=True):
+        for shift, row in zip(np.linspace(-0.28, 0.28, len(rows)), rows.itertuples(), strict=True):
             face = colour if row.chosen else "none"
             ax.plot(row.late_accuracy, at + shift, "o", ms=5, mec=colour, mfc=face)
             ax.annotate(

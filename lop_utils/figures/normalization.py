@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lop_utils.evidence.stats import summarise
 from lop_utils.figures.continual import bars, curve, legend_below
-from lop_utils.figures.style import COLOURS, curves
+from lop_utils.figures.style import COLOURS, curves, lines
 
 METHODS = {
     "none": ("no normalisation", COLOURS["black"]),
@@ -66,7 +67,7 @@ def rescaled_figure(frame: pd.DataFrame) -> Figure:
             curves(ax, part, methods=arms, ylabel=label, xlabel="task" if metric == "effective_rank" else "",
                    title=title if metric == "accuracy" else "")  # fmt: skip
         column[1].set_yscale("log")
-        column[0].legend(fontsize=8)
+        column[-1].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3))
     return figure
 
 
@@ -77,8 +78,10 @@ def scan_figure(frame: pd.DataFrame) -> Figure:
     for ax, (optimizer, title) in zip(axes, optimizers, strict=True):
         rows = frame[frame["metric"] == "online_accuracy"]
         arms = {f"{norm} {optimizer}": METHODS[norm] for norm in ("none", "batch", "layer")}
-        curves(ax, rows, methods=arms, ylabel="online accuracy", xlabel="length of the hidden weights (× initial)",
-               title=title)  # fmt: skip
+        found = summarise(rows[rows["method"].isin(arms) & np.isfinite(rows["value"])], ["method", "step"])
+        every = pd.MultiIndex.from_product([arms, sorted(rows["step"].unique())], names=["method", "step"])
+        lines(ax, found.set_index(["method", "step"]).reindex(every).reset_index(), methods=arms)  # gaps where all left
+        ax.set(ylabel="online accuracy", xlabel="length of the hidden weights (× initial)", title=title)
         _crosses(ax, frame, arms)
         ax.set_xscale("log", base=2)
         ticks = sorted(frame["step"].unique())

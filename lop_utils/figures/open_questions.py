@@ -178,12 +178,8 @@ def sweep_figure(frame: pd.DataFrame, *, switch: int) -> Figure:
     for ax, axis in zip(axes, ("activation", "depth", "width"), strict=True):
         part = wide[wide["layer"].isin(["centre", axis])]
         for method, colour in zip(sorted(part["method"].unique(), key=_by_number), COLOURS.values(), strict=False):
-            rows, (activation, depth, _, width) = part[part["method"] == method], method.split(" ")
-            label = {
-                "activation": activation,
-                "depth": f"{depth} layer{'s' * (depth != '1')}",
-                "width": f"{width} units",
-            }[axis]
+            rows, names = part[part["method"] == method], sweep_name(method).split(", ")
+            label = names[("activation", "depth", "width").index(axis)]
             after = rows["step"] == switch + 1
             ax.plot(rows[~after]["residual"], -rows[~after]["lambda_min"], "o", ms=4, color=colour, label=label)
             ax.plot(rows[after]["residual"], -rows[after]["lambda_min"], "^", ms=5, mfc="none", color=colour)
@@ -191,6 +187,17 @@ def sweep_figure(frame: pd.DataFrame, *, switch: int) -> Figure:
         ax.legend(fontsize=8)
     axes[0].set_ylabel("most negative curvature, $-\\lambda_{\\min}$")
     return figure
+
+
+def sweep_name(method: str) -> str:
+    """A network of the sweep for readers: activation, depth, width.
+
+    >>> sweep_name("leaky_relu_01 2 x 16")
+    'leaky ReLU (0.1), 2 layers, 16 units'
+    """
+    activation, depth, _, width = method.split(" ")
+    shown = {"relu": "ReLU", "leaky_relu_01": "leaky ReLU (0.1)", "gelu": "GELU", "silu": "SiLU"}
+    return f"{shown.get(activation, activation)}, {depth} layer{'s' * (depth != '1')}, {width} units"
 
 
 def _by_number(method: str) -> tuple[str, int, int]:

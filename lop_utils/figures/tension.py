@@ -1,6 +1,7 @@
 """Figures of the chapter on the tension between generalising now and learning later."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -27,6 +28,8 @@ MEASURES = {
     "test_b": "test accuracy on B",
     "online_random": "online accuracy, random labels",
 }
+_SHOWN = {"rank": "effective rank after A", **MEASURES}
+_LOOK = {"digits": (COLOURS["blue"], "o"), "mnist1d": (COLOURS["orange"], "s")}
 USUAL = {"scale": 1.0, "decay": 0.0, "l2": 0.0, "noise": 0.0, "width": 64.0, "length": 1.0}
 
 
@@ -85,13 +88,22 @@ def trade_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
             ax.plot(part["test_a"], part["online_random"], "-", color=colour, lw=1.4)
             ends = part[part["knob"] == knob]
             ax.plot(ends["test_a"], ends["online_random"], marker, color=colour, ms=7)
-            for _, end in ends.iterrows() if source == "mnist1d" else ():
-                ax.annotate(f"{end['value']:g}", (end["test_a"], end["online_random"]), xytext=(5, 4),
-                            textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
+            if source == "mnist1d":
+                _label_ends(ax, part, colour)
         _points(ax, _means(of_knobs(rows, [])), "test_a", "online_random")
         ax.set(xlabel="test accuracy on A", ylabel=MEASURES["online_random"], title=SOURCES[source])
     _legend(figure)
     return figure
+
+
+def _label_ends(ax: Axes, part: pd.DataFrame, colour: str) -> None:
+    """The knob's value at the ends of its path, on the side that leads away from the usual setting."""
+    usual = part[part["knob"] == "none"].iloc[0]
+    for _, end in part[part["knob"] != "none"].iloc[[0, -1]].drop_duplicates().iterrows():
+        right, up = end["test_a"] >= usual["test_a"], end["online_random"] >= usual["online_random"]
+        ax.annotate(f"{end['value']:g}", (end["test_a"], end["online_random"]), fontsize=8, color=colour,
+                    xytext=(5 if right else -5, 4 if up else -4), textcoords="offset points",
+                    ha="left" if right else "right", va="bottom" if up else "top")  # fmt: skip
 
 
 def gap_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -105,9 +117,7 @@ def gap_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     settings = list(order["setting"])[::-1]
     figure, axes = plt.subplots(1, 3, figsize=(11, 0.27 * len(settings) + 1.6), layout="constrained", sharey=True)
     for ax, measure in zip(axes, measures, strict=True):
-        for shift, (source, colour, marker) in zip(
-            (0.15, -0.15), (("digits", COLOURS["blue"], "o"), ("mnist1d", COLOURS["orange"], "s")), strict=True
-        ):
+        for shift, (source, (colour, marker)) in zip((0.15, -0.15), _LOOK.items(), strict=True):
             for place, setting in enumerate(settings):
                 values = loss_to_fresh(tables[source], setting, measure)
                 found = summarise(pd.DataFrame({"all": 0, "value": values}), ["all"]).iloc[0]
@@ -116,10 +126,7 @@ def gap_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
         ax.axvline(0, color=COLOURS["black"], lw=1)
         ax.set(xlabel="fresh minus learned", title=MEASURES[measure])
     axes[0].set_yticks(range(len(settings)), settings)
-    handles = [
-        plt.Line2D([], [], color=c, marker=m, label=SOURCES[s])
-        for s, c, m in (("digits", COLOURS["blue"], "o"), ("mnist1d", COLOURS["orange"], "s"))
-    ]
+    handles = [plt.Line2D([], [], color=c, marker=m, label=SOURCES[source]) for source, (c, m) in _LOOK.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -139,41 +146,44 @@ def norm_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def knob_figure(tables: Mapping[str, pd.DataFrame], knob: str) -> Figure:
+def knob_spreads(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What `knob_figure` draws, of all knobs: mean and range (every, low, high) of each measure by the knob's value.
+
+    Columns source, knob, kind, measure, at. Each seed's own level is taken out; the usual setting is one of the values.
+    """
+    parts = []
+    for (source, rows), knob, kind in product(tables.items(), USUAL, ("learned", "fresh")):
+        rows = of_knobs(rows, [knob], kind=kind)
+        own = rows.groupby("seed")[list(_SHOWN)].transform("mean")
+        left = rows[list(_SHOWN)] - own + rows[list(_SHOWN)].mean()
+        left["at"] = rows["value"].where(rows["knob"] != "none", USUAL[knob])
+        parts.append(left.melt("at", var_name="measure").assign(source=source, knob=knob, kind=kind))
+    return summarise(pd.concat(parts), ["source", "knob", "kind", "measure", "at"], statistic="every")
+
+
+def knob_figure(spreads: pd.DataFrame, knob: str) -> Figure:
     """One knob turned through its values: rank and four accuracies, after A (full) and from its fresh start (dashed).
 
     Seeds differ in their tasks: a band shows the range over seeds after each seed's own level is taken out.
     """
-    columns = {"rank": "effective rank after A", **MEASURES}
-    figure, axes = plt.subplots(
-        len(tables), 5, figsize=(12, 2.3 * len(tables)), layout="constrained", squeeze=False, sharex=True
-    )
-    label, colour, marker = KNOBS[knob]
-    for row, (source, rows) in zip(axes, tables.items(), strict=True):
-        for kind, line, face in (("learned", "-", colour), ("fresh", "--", "white")):
-            spread = _over_seeds(of_knobs(rows, [knob], kind=kind), knob, list(columns))
-            for ax, measure in zip(row, columns, strict=True):
-                if kind == "fresh" and measure == "test_a":
-                    continue
-                part = spread[spread["measure"] == measure]
-                at = range(len(part))
-                ax.plot(at, part["every"], line, marker=marker, color=colour, mfc=face)
-                ax.fill_between(at, part["low"], part["high"], color=colour, alpha=0.15, lw=0)
-                ax.set_xticks(at, [f"{value:g}" for value in part["at"]])
-        row[0].set_ylabel(SOURCES[source])
-    for ax, title in zip(axes[0], columns.values(), strict=True):
+    figure, axes = plt.subplots(1, len(_SHOWN), figsize=(12, 2.9), layout="constrained")
+    for ax, (measure, title) in zip(axes, _SHOWN.items(), strict=True):
+        chosen = spreads[(spreads["knob"] == knob) & (spreads["measure"] == measure)]
+        for (source, kind), part in chosen.groupby(["source", "kind"], sort=False):
+            if kind == "fresh" and measure == "test_a":
+                continue
+            colour, marker = _LOOK[source]
+            line, face = ("-", colour) if kind == "learned" else ("--", "white")
+            ax.plot(part["every"].to_numpy(), line, marker=marker, color=colour, mfc=face)
+            ax.fill_between(range(len(part)), part["low"], part["high"], color=colour, alpha=0.15, lw=0)
+        values = sorted(chosen["at"].unique())
+        ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
         ax.set_title(title.replace(", ", ",\n"), fontsize=9)
-    for ax in axes[-1]:
-        ax.set_xlabel(label)
+        ax.set_xlabel(KNOBS[knob][0])
+    handles = [plt.Line2D([], [], color=c, marker=m, label=SOURCES[source]) for source, (c, m) in _LOOK.items()]
+    handles.append(plt.Line2D([], [], color=COLOURS["grey"], ls="--", marker="o", mfc="white", label="fresh start"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
-
-
-def _over_seeds(rows: pd.DataFrame, knob: str, measures: list[str]) -> pd.DataFrame:
-    """Mean and range of each measure by the knob's value, each seed's own level taken out; the usual setting is one."""
-    at = rows["value"].where(rows["knob"] != "none", USUAL[knob])
-    own = rows.groupby("seed")[measures].transform("mean")
-    left = (rows[measures] - own + rows[measures].mean()).assign(at=at)
-    return summarise(left.melt("at", var_name="measure"), ["measure", "at"], statistic="every")
 
 
 def warm_figure(frame: pd.DataFrame) -> Figure:

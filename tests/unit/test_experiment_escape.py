@@ -213,7 +213,7 @@ def test_a_crossing_is_exact_for_exponential_growth():
 def test_the_figures_draw_what_a_run_gives(frame, timed):
     loss, r2 = figures.at_end(frame, "train_loss"), figures.at_end(frame, "r2", "mean")
     drawn = [
-        figures.curves_figure(frame),
+        figures.curves_figure(figures.summary(frame)),
         figures.outcome_figure(loss.sub(loss["base"], axis=0)[["sgd", "CBP", "fresh"]], r2[["sgd", "CBP"]]),
         figures.grid_figure({"loss": pd.DataFrame({"0": {"0.01": 1.0}, "1": {"0.01": 2.0}})}),
         figures.architectures_figure({"mlp": frame, "cnn": frame}, methods=figures.METHODS),

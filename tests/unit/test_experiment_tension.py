@@ -246,7 +246,7 @@ def test_unknown_settings_and_profiles_are_refused(module):
 
 
 def test_the_knob_figure_shows_means_and_ranges_of_what_seeds_differ_from_their_own_level(rows):
-    figure = figures.knob_figure({"digits": rows}, "noise")
+    figure = figures.knob_figure(figures.knob_spreads({"digits": rows}), "noise")
     learned = rows[(rows["kind"] == "learned") & rows["knob"].isin(["none", "noise"])]
     values = sorted(learned["value"].where(learned["knob"] == "noise", 0.0).unique())
     for ax, measure in zip(figure.axes, ("rank", *figures.MEASURES), strict=True):
@@ -255,7 +255,8 @@ def test_the_knob_figure_shows_means_and_ranges_of_what_seeds_differ_from_their_
             for _, row in seed.iterrows():
                 at = row["value"] if row["knob"] == "noise" else 0.0
                 left[at].append(row[measure] - seed[measure].mean() + learned[measure].mean())
-        line, band = ax.lines[0], ax.collections[0].get_paths()[0].get_extents()
+        number = [line.get_linestyle() for line in ax.lines].index("-")
+        line, band = ax.lines[number], ax.collections[number].get_paths()[0].get_extents()
         assert line.get_ydata() == pytest.approx([np.mean(left[value]) for value in values])
         assert band.y0 == pytest.approx(min(map(min, left.values())))
         assert band.y1 == pytest.approx(max(map(max, left.values())))
@@ -269,6 +270,6 @@ def test_all_figures_draw(rows, warm):
     tables = {"digits": rows, "mnist1d": rows}
     drawn = [figures.answer_figure(tables), figures.trade_figure(tables), figures.gap_figure(tables)]
     drawn += [figures.norm_figure(tables), figures.warm_figure(warm)]
-    drawn += [figures.knob_figure(tables, knob) for knob in figures.USUAL]
+    drawn += [figures.knob_figure(figures.knob_spreads(tables), knob) for knob in figures.USUAL]
     assert all(len(figure.axes) for figure in drawn)
     figures.plt.close("all")
