@@ -37,10 +37,10 @@ def add(app: typer.Typer, exits: Callable[[Callable[..., int]], Callable[..., No
 
 def ledger(profile: str, folder: Path | None, say: Say) -> int:
     """`lop ledger`: the verdicts in words, or the names of the files that hold them."""
-    from lop_utils.evidence import badges, claims
-    from lop_utils.kit import ledger_files
+    from lop_utils.evidence import badges
+    from lop_utils.kit import ledger_files, reference
 
-    verdicts = claims.ledger(profile)
+    verdicts = reference.ledger(profile)
     if folder is None:
         for line in ledger_files.in_words(verdicts):
             say(line)

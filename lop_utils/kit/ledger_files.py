@@ -10,10 +10,11 @@ from typing import Any
 
 from lop_utils.errors import UsageError
 from lop_utils.evidence import export
-from lop_utils.evidence.claims import Verdict, ledger, load_claims
+from lop_utils.evidence.claims import Verdict, load_claims
 from lop_utils.evidence.paper_figures import PaperFigure, figures_table, load_figures, misplaced
 from lop_utils.evidence.paths import book_root
 from lop_utils.evidence.render import Html
+from lop_utils.kit import reference
 from lop_utils.kit.pages import chapters, labels
 
 EXTENSION = __name__
@@ -43,7 +44,7 @@ def _write(app: Any, error: Exception | None) -> None:
 
 def write(folder: Path, profile: str) -> list[Path]:
     """Write every file of the ledger at `profile` into `folder`. Raises `UsageError` for an unknown profile."""
-    return export.write(folder, ledger(profile), profile=profile, figures=figures())
+    return export.write(folder, reference.ledger(profile), profile=profile, figures=figures())
 
 
 def figures() -> list[PaperFigure]:

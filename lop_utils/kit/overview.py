@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lop_utils import profiles
-from lop_utils.evidence.claims import VERDICTS, ledger
-from lop_utils.kit import stamps
+from lop_utils.evidence.claims import VERDICTS
+from lop_utils.kit import reference, stamps
 from lop_utils.kit.pages import chapters, title
 
 
@@ -23,7 +23,7 @@ class Row:
 def overview(profile: str) -> list[Row]:
     """One row for each chapter, in the order in which they run. Raises `UsageError` for an unknown profile."""
     profiles.check(profile)
-    verdicts = ledger(profile)
+    verdicts = reference.ledger(profile)
     rows = []
     for page in chapters():
         stamp = stamps.load(page, profile)

@@ -6,18 +6,19 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 from lop_utils.errors import UsageError
-from lop_utils.evidence import badges
+from lop_utils.evidence import badges, claims
 from lop_utils.evidence.claims import Verdict
 from lop_utils.evidence.files import write_atomically
+from lop_utils.evidence.judging import INCONCLUSIVE as UNDECIDED
+from lop_utils.evidence.judging import NOT_JUDGED
 from lop_utils.evidence.provenance import library_versions
 from lop_utils.evidence.render import Html, table
 from lop_utils.kit.pages import root
-
-UNDECIDED = "inconclusive"
 
 
 def path_of(profile: str, seed: int = 0) -> Path:
@@ -44,20 +45,42 @@ def record(profile: str, verdicts: list[Verdict], *, seed: int = 0) -> Path:
                 "tests": [f"{t.part}: {t.test}; {t.interval}: {t.outcome}" for t in v.tests],
             }
             for v in verdicts
-            if v.verdict != "not judged"
+            if v.verdict != NOT_JUDGED
         },
     }
     path = path_of(profile, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    if not seed:
-        write_atomically(path.with_name("claims.svg"), recorded_badge(content).encode())
+    if path_of(profile).exists():
+        write_atomically(path.with_name("claims.svg"), recorded_badge(profile).encode())
     return path
 
 
-def recorded_badge(content: dict) -> str:
-    """The badge of a reference's verdicts, which `lop check --record` keeps beside it for the README."""
-    return badges.of_verdicts(entry["verdict"] for entry in content["verdicts"].values())
+def recorded_badge(profile: str) -> str:
+    """The badge of the recorded verdicts, held against all base seeds; `lop check --record` keeps it for the README."""
+    first = _read(path_of(profile))["verdicts"]
+    contrary = {name for found in other_seeds(profile).values() for name, *_ in found["contrary"]}
+    return badges.of_verdicts(UNDECIDED if name in contrary else entry["verdict"] for name, entry in first.items())
+
+
+def ledger(profile: str) -> list[Verdict]:
+    """The verdicts of a profile, each held against the recorded runs from other base seeds.
+
+    What one run decides and another contradicts is inconclusive, with the reason: the seeds decide it, not the claim.
+    A chapter's own box, and `drift`, tell what that run says alone. Raises `UsageError` for an unknown profile and for
+    a reference that cannot be read.
+    """
+    recorded = _recorded(profile)
+
+    def held(verdict: Verdict) -> Verdict:
+        runs = {seed: run["verdicts"].get(verdict.claim.id, {}).get("verdict") for seed, run in recorded.items()}
+        others = {seed: found for seed, found in runs.items() if found not in (None, UNDECIDED, verdict.verdict)}
+        if not others or verdict.verdict in (UNDECIDED, NOT_JUDGED):
+            return verdict
+        said = ", ".join(f"{found} from base seed {seed}" for seed, found in others.items())
+        return replace(verdict, verdict=UNDECIDED, reason=f"{verdict.verdict} in this run, but {said}")
+
+    return [held(verdict) for verdict in claims.ledger(profile)]
 
 
 def drift(profile: str, verdicts: list[Verdict], seeds: Mapping[str, int]) -> tuple[list[str], list[str]]:
@@ -94,17 +117,22 @@ def other_seeds(profile: str) -> dict[int, dict[str, list[tuple[str, str, str]]]
     Keys: "same"; "undecided", where one of the two is inconclusive; "contrary". Claims that only one of the two has are
     left out. Raises `UsageError` for a file that cannot be read.
     """
-    base, found = path_of(profile), {}
-    first = _read(base)["verdicts"] if base.exists() else {}
-    for path in sorted(base.parent.glob("seed_*.json")) if first else []:
-        second = _read(path)
+    recorded, found = _recorded(profile), {}
+    first = recorded.pop(0, {"verdicts": {}})["verdicts"]
+    for seed, second in recorded.items() if first else ():
         sorted_out: dict[str, list] = {"same": [], "undecided": [], "contrary": []}
         for name in (name for name in first if name in second["verdicts"]):
             pair = first[name]["verdict"], second["verdicts"][name]["verdict"]
             kind = "same" if pair[0] == pair[1] else "undecided" if UNDECIDED in pair else "contrary"
             sorted_out[kind].append((name, *pair))
-        found[second["base_seed"]] = sorted_out
-    return dict(sorted(found.items()))
+        found[seed] = sorted_out
+    return found
+
+
+def _recorded(profile: str) -> dict[int, dict]:
+    """Every recorded run of a profile by its base seed, from the smallest."""
+    runs = [_read(path) for path in path_of(profile).parent.glob("*.json")]
+    return {run["base_seed"]: run for run in sorted(runs, key=lambda run: run["base_seed"])}
 
 
 def seeds_table(profile: str) -> Html:

@@ -160,6 +160,26 @@ def test_another_base_seed_is_recorded_beside_the_reference_and_only_contrary_ve
     assert '<th scope="row">a</th><td>reproduced</td><td>not reproduced</td>' in shown.html
 
 
+def test_a_claim_that_another_base_seed_contradicts_is_inconclusive_wherever_verdicts_are_summed_up(sound):
+    checks.check("laptop", record=True)
+    badge = reference.path_of("laptop").with_name("claims.svg")
+    assert [v.verdict for v in reference.ledger("laptop")] == ["reproduced", "not reproduced", "not judged"]
+    assert ">1 reproduced, 1 not<" in badge.read_text()
+    settle("01_one", {"a": [0.0, 0.5]}, seed=1000)
+    settle("02_two", {"b": [2.0, 3.0, 0.5]}, seed=1000)
+    checks.check("laptop", record=True)
+    assert {v.verdict for v in claims.ledger("laptop")[:2]} == {"not reproduced"}  # what this run says
+    first, second, _ = reference.ledger("laptop")
+    assert (first.verdict, second.verdict) == ("inconclusive", "not reproduced")
+    assert first.reason == "not reproduced in this run, but reproduced from base seed 0"
+    assert ">1 not, 1 open<" in badge.read_text()
+    settle("01_one", {"a": [2.0, 3.0]})
+    first = reference.ledger("laptop")[0]
+    assert first.reason == "reproduced in this run, but not reproduced from base seed 1000"
+    settle("01_one", {"a": [2.0, 0.5, 3.0]})  # what is not decided stays so
+    assert reference.ledger("laptop")[0].reason == claims.ledger("laptop")[0].reason
+
+
 def test_a_verdict_that_another_base_seed_leaves_open_is_a_note(sound):
     checks.check("laptop", record=True)
     stored = json.loads(reference.path_of("laptop").read_text())
