@@ -58,7 +58,7 @@ def train_ensemble(
     scored: Tensor | None = None,
     probe: Callable[[int], None] | None = None,
     probe_at: Iterable[int] = (),
-    capture: bool = True,
+    fast: bool = True,
 ) -> EnsembleOutcome:
     """Train all members for `steps` updates; call ``probe(step)`` at the steps in `probe_at`, 0 and `steps` included.
 
@@ -68,6 +68,7 @@ def train_ensemble(
     the others go on, untouched by it. Nothing here waits for a GPU before the end, and on one the forward and backward
     pass becomes one CUDA graph where it can (`capture`): no dropout, nothing observed, `loss` without side effects. On
     a CPU the cross-entropy of MLPs is differentiated by `backprop`, which changes the time and no bit of the result.
+    Neither happens without `fast`, which is for comparing times.
 
     >>> from lop_utils.models.mlp import MLP, MLPConfig
     >>> stack = Stack([MLP(MLPConfig(3, (4,), 2), seed=s) for s in (0, 1)])
@@ -89,9 +90,9 @@ def train_ensemble(
         if step == steps:
             break
         x, y = next(batches)
-        if step == 0 and capture and steps > _WORTHWHILE and capturable(stack, x):
+        if step == 0 and fast and steps > _WORTHWHILE and capturable(stack, x):
             backprop = captured(stack, objective, x, y)
-        elif step == 0 and loss is None and differentiable(stack, x):
+        elif step == 0 and fast and loss is None and differentiable(stack, x):
             backprop = Backprop(stack, active)
         optimizer.zero_grad()
         losses, outputs = backprop(x, y) if backprop is not None else _eagerly(stack, objective, x, y)

@@ -27,7 +27,7 @@ def test_captured_training_ends_where_eager_training_does(norm):
     ends = []
     for capture in (True, False):
         stack, optimizer, data = _parts(norm)
-        outcome = train_ensemble(stack, optimizer, data, steps=50, capture=capture)
+        outcome = train_ensemble(stack, optimizer, data, steps=50, fast=capture)
         ends.append((stack.state_dict(), outcome.online_accuracy))
     for name, tensor in ends[0][0].items():
         torch.testing.assert_close(tensor, ends[1][0][name], rtol=1e-4, atol=1e-5)
@@ -53,10 +53,10 @@ def test_the_captured_step_is_faster_for_small_networks():
     took = {}
     for capture in (True, False):
         stack, optimizer, data = _parts(members=5, inputs=192, widths=(128,) * 5)
-        train_ensemble(stack, optimizer, data, steps=50, capture=capture)
+        train_ensemble(stack, optimizer, data, steps=50, fast=capture)
         torch.cuda.synchronize()
         started = time.perf_counter()
-        train_ensemble(stack, optimizer, data, steps=300, capture=capture)
+        train_ensemble(stack, optimizer, data, steps=300, fast=capture)
         torch.cuda.synchronize()
         took[capture] = time.perf_counter() - started
     assert took[True] < took[False]
