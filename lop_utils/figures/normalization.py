@@ -64,7 +64,8 @@ def rescaled_figure(frame: pd.DataFrame) -> Figure:
         arms = {name: RESCALED[name] for name in (norm, f"{norm} rescaled")}
         for ax, (metric, layer, label) in zip(column, rows, strict=True):
             part = frame[(frame["metric"] == metric) & (frame["layer"] == layer)]
-            curves(ax, part, methods=arms, ylabel=label, xlabel="task" if metric == "effective_rank" else "",
+            curves(ax, part, methods=arms, ylabel=label if norm == "none" else "",
+                   xlabel="task" if metric == "effective_rank" else "",
                    title=title if metric == "accuracy" else "")  # fmt: skip
         column[1].set_yscale("log")
         column[-1].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3))
