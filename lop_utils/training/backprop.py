@@ -50,7 +50,7 @@ class _Seen:
     normed: Tensor
     activation: Tensor
     scaled: Tensor | None = None  # a LayerNorm's output before its affine map
-    statistics: tuple[Tensor, Tensor] | None = None  # mean and 1 / standard deviation
+    statistics: list[Tensor] | None = None  # mean and 1 / standard deviation
 
 
 class Backprop:
