@@ -85,7 +85,7 @@ def test_figures_show_what_they_are_given():
     figure = figures.by_setting({"A": frame, "B": frame}, ["accuracy", "dead"], methods=METHODS)
     assert len(figure.axes) == 4
     figure = figures.layers_figure({"A": frame}, ["dead", "duplicate"])
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["hidden.0", "hidden.1"]
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["hidden.0", "hidden.1"]
     figure = figures.coevolution({"A": frame}, right=("dead",))
     assert figure.axes[1].get_lines()[0].get_ydata()[-1] == pytest.approx(0.3)
     figure = figures.scatter({"A": frame})
