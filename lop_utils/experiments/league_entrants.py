@@ -19,7 +19,7 @@ from lop_utils.optim.weight_noise import WeightNoise
 
 AtTask = Callable[[int], None]
 Install = Callable[[Optimizer, Stack, float], AtTask | None]
-NOTHING, MODEL, PULL, NOISE, REDRAW = "nothing", "another network", "pull", "noise", "redrawn units"
+OPTIMIZER, MODEL, PULL, NOISE, REDRAW = "optimizer only", "another network", "pull", "noise", "redrawn units"
 RESET_EVERY = 50  # ReDo looks for dormant units twice a task of 100 steps
 
 
@@ -58,11 +58,11 @@ def _forget(optimizer: Optimizer, stack: Stack, value: float) -> AtTask:
 
 _SLOPES = {0.01: "leaky_relu", 0.1: "leaky_relu_01", 0.3: "leaky_relu_03"}
 ENTRANTS: dict[str, Entrant] = {
-    "none": Entrant("nothing", NOTHING),
+    "none": Entrant("nothing", OPTIMIZER),
     "smaller_rate": Entrant(
-        "smaller learning rate", NOTHING, "factor", (0.1, 0.2, 0.5), lambda v: {"lr_factor": v}
+        "smaller learning rate", OPTIMIZER, "factor", (0.1, 0.2, 0.5), lambda v: {"lr_factor": v}
     ),
-    "forget_moments": Entrant("Adam's state emptied", NOTHING, install=_forget),
+    "forget_moments": Entrant("Adam's state emptied", OPTIMIZER, install=_forget),
     "layer_norm": Entrant("layer norm", MODEL, change=lambda v: {"norm": "layer"}),
     "batch_norm": Entrant("batch norm", MODEL, change=lambda v: {"norm": "batch"}),
     "leaky_relu": Entrant("leaky ReLU", MODEL, "slope", tuple(_SLOPES), lambda v: {"activation": _SLOPES[v]}),

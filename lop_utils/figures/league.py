@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from lop_utils.evidence.stats import interval, summarise
 from lop_utils.experiments.league import JUDGED
-from lop_utils.experiments.league_entrants import ENTRANTS, MODEL, NOISE, NOTHING, PULL, REDRAW
+from lop_utils.experiments.league_entrants import ENTRANTS, MODEL, NOISE, OPTIMIZER, PULL, REDRAW
 from lop_utils.experiments.league_reading import order, tuning, values
 from lop_utils.figures.style import COLOURS, curves
 
 FAMILIES = {
-    NOTHING: COLOURS["grey"],
+    OPTIMIZER: COLOURS["grey"],
     MODEL: COLOURS["green"],
     PULL: COLOURS["purple"],
     NOISE: COLOURS["gold"],
@@ -44,8 +44,7 @@ def league_table(table: pd.DataFrame, costs: pd.DataFrame | None = None) -> Figu
         _costs(axes[0, 1], costs, names)
     axes[0, 0].set_yticks(range(len(names)), labels=[label(name) for name in names])
     axes[0, 0].invert_yaxis()
-    named = {family: "optimizer only" if family == NOTHING else family for family in FAMILIES}
-    handles = [plt.Line2D([], [], color=FAMILIES[key], marker="o", ls="", label=name) for key, name in named.items()]
+    handles = [plt.Line2D([], [], color=colour, marker="o", ls="", label=family) for family, colour in FAMILIES.items()]
     handles.append(plt.Rectangle((0, 0), 1, 1, color=COLOURS["orange"], alpha=0.25, label="fresh network"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure

@@ -74,8 +74,8 @@ def ledger(profile: str) -> list[Verdict]:
 
     def held(verdict: Verdict) -> Verdict:
         runs = {seed: run["verdicts"].get(verdict.claim.id, {}).get("verdict") for seed, run in recorded.items()}
-        others = {seed: found for seed, found in runs.items() if found not in (None, UNDECIDED, verdict.verdict)}
-        if not others or verdict.verdict in (UNDECIDED, NOT_JUDGED):
+        others = {seed: found for seed, found in runs.items() if found and _contrary(found, verdict.verdict)}
+        if not others or verdict.verdict == NOT_JUDGED:
             return verdict
         said = ", ".join(f"{found} from base seed {seed}" for seed, found in others.items())
         return replace(verdict, verdict=UNDECIDED, reason=f"{verdict.verdict} in this run, but {said}")
@@ -107,7 +107,7 @@ def drift(profile: str, verdicts: list[Verdict], seeds: Mapping[str, int]) -> tu
             seed = seeds[now[name].claim.chapter]
             where = f" at base seed {seed}" if seed else ""
             text = f"claim {name} drifted: {verdict} in the reference, {now[name].verdict} now{where}{since}"
-            (notes if seed and UNDECIDED in (verdict, now[name].verdict) else problems).append(text)
+            (problems if not seed or _contrary(verdict, now[name].verdict) else notes).append(text)
     return problems, notes
 
 
@@ -123,10 +123,15 @@ def other_seeds(profile: str) -> dict[int, dict[str, list[tuple[str, str, str]]]
         sorted_out: dict[str, list] = {"same": [], "undecided": [], "contrary": []}
         for name in (name for name in first if name in second["verdicts"]):
             pair = first[name]["verdict"], second["verdicts"][name]["verdict"]
-            kind = "same" if pair[0] == pair[1] else "undecided" if UNDECIDED in pair else "contrary"
+            kind = "same" if pair[0] == pair[1] else "contrary" if _contrary(*pair) else "undecided"
             sorted_out[kind].append((name, *pair))
         found[seed] = sorted_out
     return found
+
+
+def _contrary(first: str, second: str) -> bool:
+    """Whether two runs contradict each other: both decide, and not alike."""
+    return first != second and UNDECIDED not in (first, second)
 
 
 def _recorded(profile: str) -> dict[int, dict]:
