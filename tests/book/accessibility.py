@@ -9,6 +9,7 @@ from browser_tools import Browser
 
 from lop_utils.kit.survey import parsed
 
+OBJECTIONS = "objections of axe-core"  # the name under which a test reports them: a page and what `examine` found
 AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 # what the theme and the notebook layer write themselves and no page of ours can change, each with its reason
 THEIRS = {
@@ -21,7 +22,7 @@ document.head.append(style);
 """
 _RUN = """
 const done = arguments[arguments.length - 1];
-axe.run({exclude: arguments[0].map(css => [css])}, {resultTypes: ['violations']}).then(
+axe.run({exclude: arguments[0].map(css => [css])}, {resultTypes: ['violations'], preload: false}).then(
   found => done(found.violations.map(v => ({
     id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.map(n => n.target.join(' ') + ' | ' + n.html.slice(0, 160))
   }))), reason => done([{id: 'axe', impact: 'critical', help: String(reason), nodes: []}]));

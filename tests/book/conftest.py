@@ -1,6 +1,8 @@
 import os
+from pathlib import Path
 
 import pytest
+from accessibility import OBJECTIONS, table
 from browser_tools import chromium
 
 
@@ -11,17 +13,15 @@ def browser(tmp_path_factory):
         yield opened
 
 
-SUMMARIES = pytest.StashKey[list]()  # tables that are printed when all tests have run
-
-
-@pytest.fixture(scope="session")
-def summaries(pytestconfig):
-    return pytestconfig.stash.setdefault(SUMMARIES, [])
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    for title, text in config.stash.get(SUMMARIES, []):
-        terminalreporter.section(title)
+def pytest_terminal_summary(terminalreporter):
+    """What axe-core objected to, page by page; the tests may have run in several processes."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    found = dict(value for report in reports for name, value in report.user_properties if name == OBJECTIONS)
+    if found:
+        text, target = table(dict(sorted(found.items()))), Path("_build/accessibility.txt")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        terminalreporter.section(f"accessibility by axe-core, elements in both themes ({target})")
         terminalreporter.write(text)
 
 

@@ -8,13 +8,12 @@ from statistics import median
 from urllib.parse import unquote
 
 import pytest
-from accessibility import dead_anchors, examine, lines, structure, table
-from browser_tools import audit
-from selenium.webdriver.common.keys import Keys
+from accessibility import OBJECTIONS, dead_anchors, structure
 from tiny_book import ROOT
+from visit import visit
 
 from lop_utils.kit import icons
-from lop_utils.kit.survey import files, parsed, sent, weight
+from lop_utils.kit.survey import parsed, sent, weight
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 SITE = Path(os.environ.get("LOP_SITE", ROOT / "_site"))
@@ -30,30 +29,11 @@ def test_the_start_page_leads_to_the_introduction(browser):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_works_offline_on_a_desktop_and_on_a_phone(browser, page):
-    assert audit(browser, SITE / page) == []
-
-
-@pytest.fixture(scope="module")
-def objections(summaries):
-    """What axe-core objects to, by page, both themes together; a table of it is printed and left in _build."""
-    found = {}
-    yield found
-    if found:
-        target = SITE.parent / "_build" / "accessibility.txt"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(table(found), encoding="utf-8")
-        summaries.append((f"accessibility by axe-core, elements in both themes ({target})", table(found)))
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_axe_finds_nothing_serious_on_any_page_in_either_theme(browser, objections, page):
-    browser.load(SITE / page)
-    found = objections[page] = []
-    for theme in ("light", "dark"):
-        assert browser.switch_theme(theme)
-        found += examine(browser)
-    assert lines(found) == []
+def test_every_page_is_whole_offline_for_all_eyes_and_on_a_phone(browser, page, record_property):
+    seen = visit(browser, SITE / page)
+    record_property(OBJECTIONS, [page, seen.objections])
+    assert seen.problems + seen.unweighed(SITE / page) == []
+    assert (SITE / page).resolve() in seen.loaded
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -77,13 +57,6 @@ def test_pages_are_light():
 
 def test_the_icons_that_no_page_shows_are_gone():
     assert not PAGES or sent(SITE / icons.SCRIPT) < 40_000  # half a million with all of them
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_browser_loads_no_more_of_a_page_than_is_weighed(browser, page):
-    loaded = browser.loaded(SITE / page)
-    assert (SITE / page).resolve() in loaded
-    assert sum(map(sent, loaded)) <= weight(SITE / page), sorted(loaded - files(SITE / page))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -130,19 +103,3 @@ def test_the_search_finds_duplicate_units(browser):
     browser.js("location.search = '?q=duplicate+units'")
     found = browser.wait(lambda: [e.text for e in browser.all("#search-results li a")])
     assert any("Measuring plasticity" in title for title in found)
-
-
-EXPLORABLES = [page for page in PAGES if "lop-explorable" in (SITE / page).read_text(encoding="utf-8")]
-VISIBLE = "return [...arguments[0].querySelectorAll('img')].findIndex(i => i.offsetParent)"
-
-
-@pytest.mark.parametrize("page", EXPLORABLES)
-def test_every_explorable_shows_another_picture_when_its_slider_moves(browser, page):
-    browser.load(SITE / page)
-    for box in browser.all(".lop-explorable"):
-        slider = box.find_element("css selector", "input")
-        before = browser.driver.execute_script(VISIBLE, box)
-        at_end = slider.get_attribute("value") == slider.get_attribute("max")
-        slider.send_keys(Keys.ARROW_LEFT if at_end else Keys.ARROW_RIGHT)
-        after = browser.driver.execute_script(VISIBLE, box)
-        assert before >= 0 and after >= 0 and before != after
