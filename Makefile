@@ -21,14 +21,15 @@ help:  ## this list
 	@printf 'usage: make TARGET [PROFILE=smoke|laptop|paper] [DEVICE=auto|cpu|cuda|mps] [CHAPTERS="05_cloning"] [PYTHON=python3]\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The environment is (re)installed when it is absent or older than the files that define it.
+# The environment is (re)installed when it is absent or older than the files that define it. Modules are compiled when
+# they are first imported: a tenth of the files, and half of the time that an installation takes.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  printf 'error: %s is not Python 3.11 or newer; name one that is, as in: make PYTHON=python3.12 ...\n' '$(PYTHON)' >&2; exit 2; }
 	$(call say,environment: creating $(VENV) with $$($(PYTHON) --version 2>&1))
 	@$(PYTHON) -m venv $(VENV) || { printf 'error: could not create %s; on Debian and Ubuntu: apt install python3-venv\n' '$(VENV)' >&2; exit 2; }
 	$(call say,environment: installing the pinned packages; the first time downloads PyTorch and takes minutes)
-	@$(PY) -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]' -c constraints.txt
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar on --no-compile -e '.[dev]' -c constraints.txt
 	@touch $(STAMP)
 
 env: $(STAMP)  ## create or update .venv only
@@ -50,7 +51,7 @@ test: $(STAMP)  ## the test suite without its slow part
 
 test-slow: $(STAMP)  ## the slow tests: whole notebooks, site builds, the browser
 	$(call say,slow tests)
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) -m 'slow and parallel and not gpu' tests/unit
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile -m 'slow and parallel and not gpu'
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'slow and not parallel and not gpu' --durations=30 --durations-min=5
 
 lint: $(STAMP)  ## style of the code; notebooks without outputs

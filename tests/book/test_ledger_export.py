@@ -26,6 +26,7 @@ def test_the_page_is_in_order_and_its_links_lead_somewhere(exported):
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.browser
 def test_axe_finds_nothing_serious_on_the_page(exported, browser):
     browser.load(exported)

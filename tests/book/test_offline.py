@@ -15,7 +15,7 @@ from lop_utils.errors import UsageError
 from lop_utils.kit import icons, pdf
 from lop_utils.kit.survey import weight
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+pytestmark = [pytest.mark.slow, pytest.mark.parallel, pytest.mark.browser]
 SHOWN = "return [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.offsetParent).map(i => i.src)"
 
 

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 import tiny_book
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parallel]
 
 
 def test_a_plain_build_executes_stripped_notebooks(tmp_path):

@@ -178,6 +178,7 @@ def test_the_command_writes_the_branch_and_says_what_to_do_with_it(book, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_a_launched_chapter_runs_from_its_first_cell_to_its_last_in_a_folder_of_its_own(tmp_path, monkeypatch):
     """As on Colab: a copy alone in a folder, a fresh kernel, another home; only the results have their place."""
     home, folder = tmp_path / "home", tmp_path / "content"

@@ -154,6 +154,7 @@ def test_the_stage_tells_the_extension_that_writes_the_ledger_which_profile_is_s
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_the_built_site_holds_the_ledger_as_files_at_the_profile_that_it_shows(make_book):
     from kit_book import claim
 
@@ -170,6 +171,7 @@ def test_the_built_site_holds_the_ledger_as_files_at_the_profile_that_it_shows(m
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_jupyter_book_builds_a_real_site_from_the_stage(ran):
     index = site.build("smoke", say=print)
     text = (index.parent / "book" / "01_one.html").read_text()
