@@ -52,8 +52,15 @@
   function repair() {
     repairs.forEach(function (pair) { document.querySelectorAll(pair[0]).forEach(pair[1]); });
   }
+  function unfold() {  // what a link leads to, in browsers that do not do it themselves
+    var target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (var e = target && target.closest("details"); e; e = e.parentElement.closest("details")) e.open = true;
+    if (target && target.closest("details")) target.scrollIntoView();
+  }
+  window.addEventListener("hashchange", unfold);
   window.addEventListener("load", function () {
     repair();
+    unfold();
     if (window.MathJax && window.MathJax.startup) window.MathJax.startup.promise.then(repair);
     var due = 0;
     new MutationObserver(function () { clearTimeout(due); due = setTimeout(repair, 100); })

@@ -12,7 +12,7 @@ from html import escape
 from lop_utils import profiles
 from lop_utils.evidence.claims import VERDICTS, Verdict
 from lop_utils.evidence.paths import book_root
-from lop_utils.evidence.render import Html, badge, table
+from lop_utils.evidence.render import Html, badge, ledger, table
 from lop_utils.kit import stamps
 from lop_utils.kit.pages import LEDGER, Page, chapters, read, title
 
@@ -106,9 +106,19 @@ def anchor(chapter: str) -> str:
     return f"ledger-{chapter.replace('_', '-')}"
 
 
-def anchored(part: Html, chapter: str) -> Html:
-    """The same piece of HTML, which `claims_map` can link to."""
-    return Html(f'<div id="{anchor(chapter)}">{part.html}</div>', part.text)
+def folded(verdicts: Sequence[Verdict], chapter: str) -> Html:
+    """A chapter's part of the ledger, folded under a line that counts its verdicts; `claims_map` links to it.
+
+    The id is inside what is folded: a link to it unfolds it.
+    """
+    number, _, name = chapter.partition("_")
+    here = [verdict for verdict in verdicts if verdict.claim.chapter == chapter]
+    counts = Counter(verdict.verdict for verdict in here)
+    title = f"Chapter {int(number)}: {name.replace('_', ' ')}"
+    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    part = ledger(here, title=title)
+    opening = f"<details><summary><strong>{escape(title)}</strong>, {escape(found)}</summary>"
+    return Html(f'{opening}<div id="{anchor(chapter)}">{part.html}</div></details>', part.text)
 
 
 def paths(verdicts: Sequence[Verdict], profile: str) -> Html:

@@ -72,6 +72,10 @@ class Browser:
         self.js(LOAD_IMAGES)
         self.wait(lambda: self.js(IMAGES_ARE_IN))
 
+    def unfold(self) -> None:
+        """Open all that is folded on the page: solutions, hidden cells, parts of the ledger."""
+        self.js("document.querySelectorAll('.bd-content details').forEach(e => { e.open = true; })")
+
     def leave(self) -> None:
         """Leave the page for a blank one, and be there: the driver returns before, and a navigation that overtakes this
         one is at times never answered."""

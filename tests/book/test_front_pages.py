@@ -90,6 +90,16 @@ def test_every_chapter_of_the_book_and_every_chapter_of_a_claim_is_on_the_map(re
     assert names == {*CHAPTERS, *(verdict.claim.chapter for verdict in recorded)}
 
 
+def test_the_parts_of_the_ledger_hold_every_claim_once_under_a_line_that_counts_their_verdicts(recorded):
+    parts = {name: str(front.folded(recorded, name)._repr_html_()) for name in {v.claim.chapter for v in recorded}}
+    assert sum(html.count('<th scope="row">') for html in parts.values()) == len(recorded)
+    html = parts["05_cloning"]
+    line = re.search(r"<summary><strong>Chapter 5: cloning</strong>, (.*?)</summary>", html)[1]
+    here = [v.verdict for v in recorded if v.claim.chapter == "05_cloning"]
+    assert {name: int(n) for n, name in re.findall(r"(\d+) ([a-z ]+)", line)} == dict(Counter(here))
+    assert html.index("<summary>") < html.index(f'id="{front.anchor("05_cloning")}"') < html.index("</details>")
+
+
 def test_what_pages_paste_from_the_ledger_is_glued_there():
     ledger = text_of(BOOK / "ledger.ipynb", ["code"])
     pasted = set()
@@ -98,7 +108,7 @@ def test_what_pages_paste_from_the_ledger_is_glued_there():
     assert {"claims_map", "reading_paths", "chapter_times", "citation"} <= pasted
     for key in pasted:
         assert f'glue("{key}"' in ledger
-    assert "front.anchored(" in ledger
+    assert "front.folded(" in ledger
 
 
 def test_times_are_said_to_be_missing_where_nothing_has_run(recorded):

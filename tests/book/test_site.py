@@ -103,3 +103,16 @@ def test_the_search_finds_duplicate_units(browser):
     browser.js("location.search = '?q=duplicate+units'")
     found = browser.wait(lambda: [e.text for e in browser.all("#search-results li a")])
     assert any("Measuring plasticity" in title for title in found)
+
+
+def test_a_link_to_a_part_of_the_ledger_unfolds_it(browser):
+    if not PAGES:
+        pytest.skip("no site has been built yet: make book")
+    browser.load(SITE / "book/ledger.html")
+    folded = "return document.getElementById('ledger-05-cloning').closest('details').open"
+    assert browser.js(folded) is False
+    browser.all("a[href$='#ledger-05-cloning']")[0].click()
+    assert browser.wait(lambda: browser.js(folded))
+    browser.leave()
+    browser.driver.get((SITE / "book/ledger.html").resolve().as_uri() + "#ledger-05-cloning")
+    assert browser.wait(lambda: browser.js(folded))

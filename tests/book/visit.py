@@ -74,6 +74,7 @@ def visit(browser: Browser, page: Path) -> Visit:
     browser.leave()
     browser.requests()  # what an earlier page still asked for is not this one's
     browser.load(page)
+    browser.unfold()
     browser.load_images()
     asked = browser.requests()
     problems = [*browser.js(LOOK), *_dead_links(browser), *_missing_widgets(browser)]
@@ -86,6 +87,7 @@ def visit(browser: Browser, page: Path) -> Visit:
     problems += lines(objections) + _stuck_sliders(browser)
     later = browser.requests()
     browser.load(page, phone=True)
+    browser.unfold()
     width = browser.js("return document.documentElement.scrollWidth")
     if width > PHONE["width"]:
         problems.append(f"on a phone the page is {width} pixels wide, not {PHONE['width']}: {browser.js(WIDEST)}")
