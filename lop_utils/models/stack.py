@@ -77,7 +77,7 @@ class Stack(nn.Module):
 
     @property
     def observed(self) -> bool:
-        """Whether somebody watches the training passes, see `observe`."""
+        """Whether somebody watches the training passes, see `observe` and `tell`."""
         return bool(self._observers)
 
     def train(self, mode: bool = True) -> "Stack":
@@ -101,14 +101,19 @@ class Stack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[0] != self.members:
             raise UsageError(f"inputs for {x.shape[0]} members, not {self.members}", remedy="give (members, N, ...)")
-        watching = self._observers if self.training and torch.is_grad_enabled() else {}
-        wanted = {path for paths, _ in watching.values() for path in paths}
+        watching = self.training and torch.is_grad_enabled()
+        wanted = {path for paths, _ in self._observers.values() for path in paths} if watching else set()
         outputs, seen = self._forward(x, wanted)
-        for paths, callback in list(watching.values()):
-            callback({path: seen[path].detach() for path in paths})
+        if watching:
+            self.tell(seen)
         return outputs
 
-    def _masks(self, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    def tell(self, seen: Mapping[str, Tensor]) -> None:
+        """Give every observer what it watches of a training pass: outputs by the paths of their modules."""
+        for paths, callback in list(self._observers.values()):
+            callback({path: seen[path].detach() for path in paths})
+
+    def masks(self, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
         """Dropout masks (members, *shape) of the dropout modules of these names, scaled to keep the mean."""
         drawn = {}
         for name, shape in shapes.items():
@@ -126,7 +131,7 @@ class Stack(nn.Module):
             seen[f"{path}.norm"] = h = _norm(h, layer.norm, tensors, f"{path}.norm")
             seen[f"{path}.activation"] = h = layer.activation(h)
             if self.training and isinstance(layer.dropout, _Masked):
-                h = h * self._masks({f"{path}.dropout": h.shape[1:]})[f"{path}.dropout"]
+                h = h * self.masks({f"{path}.dropout": h.shape[1:]})[f"{path}.dropout"]
             seen[f"{path}.dropout"] = h
         seen["head"] = outputs = _linear(h, tensors, "head")
         return outputs, {path: seen[path] for path in wanted}
@@ -134,7 +139,7 @@ class Stack(nn.Module):
     def _by_vmap(self, x: Tensor, wanted: set[str]) -> tuple[Tensor, dict[str, Tensor]]:
         skeleton, tensors = self._template[1], self.tensors
         if self.training:
-            masks = self._masks(self._shapes(x.shape[1:]))
+            masks = self.masks(self._shapes(x.shape[1:]))
             tensors |= {f"{name}.mask": mask for name, mask in masks.items()}
         paths = sorted(wanted)
 

@@ -30,15 +30,12 @@ _SLOPES: dict[type[nn.Module], Callable[[nn.Module], Slope]] = {
 def differentiable(stack: Stack, x: Tensor) -> bool:
     """Whether `Backprop` can train this stack: MLPs on a CPU whose every part has its derivative here.
 
-    That is: no dropout, nothing observed, every parameter trained, activations without parameters.
+    That is: every parameter trained, activations without parameters.
     """
     if not isinstance(stack, Stack) or not isinstance(stack.skeleton, MLP) or x.device.type != "cpu":
         return False
-    if stack.observed or not stack.training:
-        return False
     known = all(type(layer.activation) in _SLOPES for layer in stack.skeleton.hidden)
-    drops = any(isinstance(layer.dropout, nn.Dropout) for layer in stack.skeleton.hidden)
-    return known and not drops and all(p.requires_grad for p in stack.parameters())
+    return known and stack.training and all(p.requires_grad for p in stack.parameters())
 
 
 @dataclass
@@ -49,6 +46,8 @@ class _Seen:
     linear: Tensor
     normed: Tensor
     activation: Tensor
+    output: Tensor
+    mask: Tensor | None = None  # of dropout
     scaled: Tensor | None = None  # a LayerNorm's output before its affine map
     statistics: list[Tensor] | None = None  # mean and 1 / standard deviation
 
@@ -58,7 +57,8 @@ class Backprop:
 
     x (members, N, ...), y (members, N) class indices, active (members, outputs) bool or None for all; losses (members,)
     are means over N, outputs (members, N, outputs) are logits. Equal to the last bit to what ``stack(x)``,
-    `ensemble.member_cross_entropy` and ``backward()`` on the sum of losses give. Only where `differentiable` says so.
+    `ensemble.member_cross_entropy` and ``backward()`` on the sum of losses give; observers are told, and dropout draws
+    its masks, in the same way. Only where `differentiable` says so.
 
     >>> from lop_utils.models.mlp import MLPConfig
     >>> stack = Stack([MLP(MLPConfig(3, (4,), 2), seed=s) for s in (0, 1)])
@@ -68,6 +68,7 @@ class Backprop:
     """
 
     def __init__(self, stack: Stack, active: Tensor | None = None):
+        self.stack = stack
         self.tensors, self.inactive = stack.tensors, None if active is None else ~active[:, None]
         self.layers = list(stack.skeleton.hidden)
         self.slopes = [_SLOPES[type(layer.activation)](layer.activation) for layer in self.layers]
@@ -77,8 +78,10 @@ class Backprop:
         h, seen = x.flatten(2), []
         for i in range(len(self.layers)):
             seen.append(self._forward(i, h))
-            h = seen[-1].activation
+            h = seen[-1].output
         outputs = self._linear("head", h)
+        if self.stack.observed:
+            self.stack.tell(_by_path(seen) | {"head": outputs})
         shown = outputs if self.inactive is None else outputs.masked_fill(self.inactive, -torch.inf)
         logs = shown.log_softmax(-1)
         losses = -logs.gather(2, y[..., None])[..., 0].mean(1)
@@ -107,10 +110,16 @@ class Backprop:
                 _side_by_side(z), _flat(gain), _flat(shift), *running, True, norm.momentum, norm.eps
             )
             normed = _apart(wide, z)
-        return _Seen(h, z, normed, self.layers[i].activation(normed), scaled, statistics)
+        activation, mask = self.layers[i].activation(normed), None
+        if isinstance(self.layers[i].dropout, nn.Dropout):
+            mask = self.stack.masks({f"hidden.{i}.dropout": activation.shape[1:]})[f"hidden.{i}.dropout"]
+        output = activation if mask is None else activation * mask
+        return _Seen(h, z, normed, activation, output, mask, scaled, statistics)
 
     def _backward(self, i: int, seen: _Seen, g: Tensor) -> Tensor | None:
         """Gradients of layer `i` from g, the one at its output; returns the one at its input, None for the first."""
+        if seen.mask is not None:
+            g = g * seen.mask
         g = self.slopes[i](g, seen.normed, seen.activation)
         norm, path = self.layers[i].norm, f"hidden.{i}.norm"
         gain, shift = self.tensors.get(f"{path}.weight"), self.tensors.get(f"{path}.bias")
@@ -144,6 +153,15 @@ class Backprop:
     def _keep(self, path: str, g: Tensor, h: Tensor) -> None:
         """The gradients of a linear layer, from the one at its output (members, N, units) and its input."""
         self.tensors[f"{path}.weight"].grad, self.tensors[f"{path}.bias"].grad = torch.bmm(g.mT, h), g.sum(1)
+
+
+def _by_path(seen: list[_Seen]) -> dict[str, Tensor]:
+    """Outputs of the modules of all hidden layers, by path."""
+    found = {}
+    for i, layer in enumerate(seen):
+        parts = {"linear": layer.linear, "norm": layer.normed, "activation": layer.activation, "dropout": layer.output}
+        found |= {f"hidden.{i}.{name}": tensor for name, tensor in parts.items()}
+    return found
 
 
 def _side_by_side(z: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from lop_utils.models.cnn import CNN, CNNConfig
 from lop_utils.models.mlp import MLP, MLPConfig
 from lop_utils.models.stack import Stack, observe
+from lop_utils.optim.continual_backprop import ContinualBackprop
+from lop_utils.optim.redo import ReDo
+from lop_utils.optim.self_normalized_resets import SelfNormalizedResets
 from lop_utils.streams.batches import member_batches
 from lop_utils.training import ensemble
 from lop_utils.training.backprop import Backprop, differentiable
@@ -52,10 +55,15 @@ def _automatic(stack, x, y, active):
     st.integers(2, 60),
     st.booleans(),
     st.sampled_from([torch.float32, torch.float64]),
+    st.sampled_from([0.0, 0.4]),
 )
-def test_everything_equals_automatic_differentiation(norm, affine, activation, widths, members, rows, some, dtype):
-    stack = _stack(members, tuple(widths), dtype, norm=norm, affine=affine, activation=activation)
-    other = copy.deepcopy(stack)
+def test_everything_equals_automatic_differentiation(
+    norm, affine, activation, widths, members, rows, some, dtype, dropout
+):
+    shape = {"norm": norm, "affine": affine, "activation": activation, "dropout": dropout}
+    stack, other = (
+        _stack(members, tuple(widths), dtype, **shape) for _ in "ab"
+    )  # masks from generators of the same seeds
     x, y = _data(members, rows, dtype)
     active = torch.arange(6).expand(members, 6) < 4 if some else None
     assert differentiable(stack, x)
@@ -100,21 +108,59 @@ def test_a_training_run_is_the_same_with_and_without_it(norm, rule, monkeypatch)
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_observers_are_told_the_same(dropout):
+    told, (x, y) = {}, _data(3, 10)
+    paths = ["head", *(f"hidden.{i}.{part}" for i in (0, 1) for part in ("linear", "norm", "activation", "dropout"))]
+    paths = paths if dropout else [path for path in paths if not path.endswith("dropout")]
+    for way in ("automatic", "by hand"):
+        stack = _stack(norm="layer", dropout=dropout)
+        watches = [
+            observe(stack, paths, lambda outputs, way=way: told.setdefault(way, []).append(outputs)),
+            observe(stack, ["head"], lambda outputs, way=way: told[way].append(outputs)),
+        ]
+        for _ in range(2):
+            _automatic(stack, x, y, None) if way == "automatic" else Backprop(stack)(x, y)
+        for watch in watches:
+            watch.remove()
+        _automatic(stack, x, y, None) if way == "automatic" else Backprop(stack)(x, y)
+    assert [list(seen) for seen in told["by hand"]] == [paths, ["head"]] * 2
+    for found, expected in zip(told["by hand"], told["automatic"], strict=True):
+        assert all(torch.equal(found[path], expected[path]) for path in expected)
+        assert not any(tensor.requires_grad for tensor in found.values())
+
+
+@pytest.mark.parametrize("make", [ReDo, SelfNormalizedResets, ContinualBackprop])
+def test_rules_that_watch_units_redraw_the_same_ones(make, monkeypatch):
+    used, (x, y) = [], _data(3, 40, torch.float32)
+    monkeypatch.setattr(ensemble, "Backprop", lambda *given: used.append(given) or Backprop(*given))
+    settings = {"tau": 0.6, "every": 20} if make is ReDo else {}
+    settings |= {"replacement_rate": 0.02, "maturity": 5} if make is ContinualBackprop else {}
+
+    def end(**how):
+        stack = _stack(dtype=torch.float32, dropout=0.1)
+        optimizer = torch.optim.Adam(stack.parameters(), lr=0.05)
+        rule = make(optimizer, stack, seed=0, **settings)
+        data = member_batches(x, y, batch_size=8, seeds=(0, 1, 2))
+        train_ensemble(stack, optimizer, data, steps=100, **how)
+        return [*stack.parameters()], rule.replaced
+
+    (by_hand, replaced), (automatic, _) = end(), end(fast=False)
+    assert len(used) == 1
+    assert make is SelfNormalizedResets or sum(int(n.sum()) for n in replaced.values()) > 0
+    for a, b in zip(by_hand, automatic, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_what_it_does_not_know_is_left_to_automatic_differentiation():
     x, _ = _data(3, 10)
     assert differentiable(_stack(), x)
-    assert not differentiable(_stack(dropout=0.1), x)
     assert not differentiable(_stack(activation="prelu"), x)
     assert not differentiable(_stack(activation="crelu"), x)
     assert not differentiable(_stack().eval(), x)
     frozen = _stack()
     frozen.tensors["head.bias"].requires_grad_(False)
     assert not differentiable(frozen, x)
-    watched = _stack()
-    watch = observe(watched, ["hidden.0.activation"], lambda outputs: None)
-    assert not differentiable(watched, x)
-    watch.remove()
-    assert differentiable(watched, x)
     images = torch.zeros(2, 4, 1, 8, 8)
     assert not differentiable(Stack([CNN(CNNConfig(1, 8, 3, (2,), 4), seed=s) for s in (0, 1)]), images)
     assert not differentiable(_stack(), x.to("meta"))
