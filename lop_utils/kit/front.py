@@ -169,15 +169,16 @@ def _duration(seconds: float) -> str:
 
 def times(verdicts: Sequence[Verdict], profile: str) -> Html:
     """Reading time and measured run time of each chapter."""
-    found = entries(verdicts, profile)
+    found, both = entries(verdicts, profile), ("smoke", "laptop")
     rows = [
         [
             f'<a href="{entry.name}.html">{escape(_short(entry.title))}</a>',
             _duration(60 * entry.words / WORDS_A_MINUTE),
-            *(run_time([entry], name).split(" of ")[0] for name in ("smoke", "laptop")),
+            *(_duration(stamp["seconds"]) if stamp else "–" for stamp in (stamps.load(entry.page, p) for p in both)),
         ]
         for entry in found
         if entry.page
     ]
-    heads = ["chapter", "reading", "run, smoke", "run, laptop"]
-    return Html(table("Time for each chapter", heads, rows), "\n".join(" ".join(row[1:]) for row in rows))
+    heads = ["chapter", "reading", *(f"run, {name}" for name in both)]
+    caption = "Time for each chapter (–: not measured here)"
+    return Html(table(caption, heads, rows), "\n".join(" ".join(row[1:]) for row in rows))

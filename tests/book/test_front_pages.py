@@ -116,6 +116,15 @@ def test_times_are_said_to_be_missing_where_nothing_has_run(recorded):
     assert "not measured yet at the laptop profile" in text and "Reader, all of it: " in text
 
 
+def test_the_table_of_times_has_a_dash_where_nothing_was_measured(recorded, monkeypatch):
+    measured = {("05_cloning", "laptop"): {"seconds": 130.0}}
+    monkeypatch.setattr(front.stamps, "load", lambda page, profile: measured.get((page.name, profile)))
+    rows = re.findall(r"<tr .*?</tr>", front.times(recorded, "laptop")._repr_html_())
+    cells = {re.search(r'href="(\w+)', row)[1]: re.findall(r"<td>(.*?)</td>", row)[1:] for row in rows}
+    assert set(cells) == set(CHAPTERS) and cells.pop("05_cloning") == ["–", "3 minutes"]
+    assert set(map(tuple, cells.values())) == {("–", "–")}
+
+
 def test_the_front_page_lists_the_chapters_of_the_table_of_contents_in_order():
     (table,) = re.findall(r"## The chapters\n(.*?)\n(?=## |\Z)", text_of(BOOK / "intro.ipynb", ["markdown"]), re.S)
     assert re.findall(r"\]\((\w+)\.ipynb\)", table) == CHAPTERS
