@@ -21,15 +21,14 @@ help:  ## this list
 	@printf 'usage: make TARGET [PROFILE=smoke|laptop|paper] [DEVICE=auto|cpu|cuda|mps] [CHAPTERS="05_cloning"] [PYTHON=python3]\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The environment is (re)installed when it is absent or older than the files that define it. Modules are compiled when
-# they are first imported: a tenth of the files, and half of the time that an installation takes.
+# The environment is (re)installed when it is absent or older than the files that define it.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  printf 'error: %s is not Python 3.11 or newer; name one that is, as in: make PYTHON=python3.12 ...\n' '$(PYTHON)' >&2; exit 2; }
 	$(call say,environment: creating $(VENV) with $$($(PYTHON) --version 2>&1))
 	@$(PYTHON) -m venv $(VENV) || { printf 'error: could not create %s; on Debian and Ubuntu: apt install python3-venv\n' '$(VENV)' >&2; exit 2; }
 	$(call say,environment: installing the pinned packages; the first time downloads PyTorch and takes minutes)
-	@$(PY) -m pip install --disable-pip-version-check --progress-bar on --no-compile -e '.[dev]' -c constraints.txt
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]' -c constraints.txt
 	@touch $(STAMP)
 
 env: $(STAMP)  ## create or update .venv only
