@@ -115,18 +115,11 @@ class ContinualBackprop(Intervention):
 
 def weight_sizes(reset: UnitReset, tensors: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """For each space the sums of absolute outgoing (members, outer, size) and incoming (members, size) weights."""
-    found: dict[str, list[Tensor | None]] = {name: [None, None] for name in reset.spaces}
+    found: dict[str, list[Tensor | float]] = {name: [0.0, 0.0] for name in reset.spaces}
     for name, use in reset.uses:
         if use.role in (READS, WRITES) and name.endswith(".weight"):
             others = [i for i in range(1, tensors[name].ndim) if i != use.axis + 1]
             by_entry = tensors[name].abs().sum(others)  # (members, entries)
-            by_unit = _summed(by_entry.view(len(by_entry), use.outer, use.size, use.inner), 3)
-            more, sums = by_unit if use.role == READS else _summed(by_unit, 1), found[use.space]
-            before = sums[use.role == WRITES]
-            sums[use.role == WRITES] = more if before is None else before + more
+            by_unit = by_entry.view(len(by_entry), use.outer, use.size, use.inner).sum(3)
+            found[use.space][use.role == WRITES] += by_unit if use.role == READS else by_unit.sum(1)
     return {name: (w_out, w_in) for name, (w_out, w_in) in found.items()}
-
-
-def _summed(tensor: Tensor, axis: int) -> Tensor:
-    """The sum over an axis, which in most networks has one entry: then there is nothing to do."""
-    return tensor.select(axis, 0) if tensor.shape[axis] == 1 else tensor.sum(axis)
