@@ -85,7 +85,6 @@ def visit(browser: Browser, page: Path) -> Visit:
         else:
             problems.append(f"the theme button does not switch to {theme}")
     problems += lines(objections) + _stuck_sliders(browser)
-    later = browser.requests()
     browser.load(page, phone=True)
     browser.unfold()
     width = browser.js("return document.documentElement.scrollWidth")
@@ -93,8 +92,7 @@ def visit(browser: Browser, page: Path) -> Visit:
         problems.append(f"on a phone the page is {width} pixels wide, not {PHONE['width']}: {browser.js(WIDEST)}")
     browser.load_images()
     problems += browser.js(SMALL) + browser.js(CUT)
-    later += browser.requests()
-    problems += [f"asks for {url}" for url in asked + later if not url.startswith(LOCAL)]
+    problems += [f"asks for {url}" for url in asked + browser.requests() if not url.startswith(LOCAL)]
     problems += [f"console: {message}" for message in browser.errors()]
     loaded = {Path(unquote(urlsplit(url).path)) for url in asked if url.startswith("file:")}
     return Visit(problems, objections, loaded)

@@ -61,9 +61,8 @@ def test_everything_equals_automatic_differentiation(
     norm, affine, activation, widths, members, rows, some, dtype, dropout
 ):
     shape = {"norm": norm, "affine": affine, "activation": activation, "dropout": dropout}
-    stack, other = (
-        _stack(members, tuple(widths), dtype, **shape) for _ in "ab"
-    )  # masks from generators of the same seeds
+    # not a copy: each has generators of its own, with the same seeds, for the masks
+    stack, other = (_stack(members, tuple(widths), dtype, **shape) for _ in "ab")
     x, y = _data(members, rows, dtype)
     active = torch.arange(6).expand(members, 6) < 4 if some else None
     assert differentiable(stack, x)
