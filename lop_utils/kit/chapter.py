@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 from types import ModuleType
 
 import matplotlib.pyplot as plt
@@ -50,7 +51,8 @@ class Chapter:
             allow_processes(cores() if profile in profiles.JUDGED else 1)  # the others end before a process has started
         self.judged = profile in profiles.JUDGED
         self._seeds: set[int] = set()
-        self._started = time.perf_counter()
+        self._made: dict[Path, bool] = {}  # results used, and whether they were made since this chapter began
+        self._began, self._started = datetime.now(UTC).replace(microsecond=0), time.perf_counter()
 
     def __repr__(self) -> str:
         return f"Chapter({self.name!r}, profile={self.profile!r}, device={str(self.device)!r}, seed={self.seed})"
@@ -62,6 +64,7 @@ class Chapter:
         """
         result = store.result_of(experiment, config, device=self.device)
         self._seeds.update(result.provenance["seeds"])
+        self._made[result.path] = datetime.fromisoformat(result.provenance["date"]) >= self._began
         return result
 
     def all_results(self, wanted: Mapping[object, tuple[ModuleType, object]]) -> dict[object, store.Result]:
@@ -108,17 +111,24 @@ class Chapter:
         plt.close(figure)
 
     def provenance(self) -> Html:
-        """A table for the chapter's end: profile, device, seeds, date, wall time, versions."""
+        """A table for the chapter's end: profile, device, seeds, date, wall time, results, versions.
+
+        Glues `found_stored`, the number of results that were stored before the chapter began.
+        """
         made = provenance(
             device=self.device, seeds=sorted(self._seeds) or [self.seed], wall_s=time.perf_counter() - self._started
         )
         versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items() if version != "absent")
+        computed = sum(self._made.values())
+        stored = len(self._made) - computed
+        glue("found_stored", stored, display=False)
         rows = [
             ["profile", self.profile],
             ["device", f"{made['device']} ({made['device_name']})"],
             ["seeds", ", ".join(map(str, made["seeds"]))],
             ["date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"],
             ["wall time", f"{made['wall_s']:.1f} s"],
+            ["results", f"{computed} computed in this time, {stored} stored before"],
             ["versions", versions],
         ]
         html = table("What this page was made with", ["what", "value"], [[a, escape(b)] for a, b in rows])

@@ -1,6 +1,6 @@
 """What the front page says about the whole book: the map of claims by chapter, and three paths through it with times.
 
-Made from what is recorded, like the ledger: verdicts from the records, run times from the stamps of the last runs,
+Made from what is recorded, like the ledger: verdicts from the records, run times from the chapters' stamps,
 reading times from the chapters' own words. The ledger's notebook, which runs last, glues both for the front page.
 """
 
@@ -22,7 +22,7 @@ SHORT = ("01_losing_plasticity", "05_cloning", "07_continual_learning", "11_cont
 
 @dataclass(frozen=True)
 class Entry:
-    """One chapter on the map: its page (None if it is not in the book), words, seconds of its last run, verdicts."""
+    """One chapter on the map: its page (None if it is not in the book), words, the seconds it takes, verdicts."""
 
     name: str
     title: str

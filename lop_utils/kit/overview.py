@@ -11,7 +11,7 @@ from lop_utils.kit.pages import chapters, title
 
 @dataclass(frozen=True)
 class Row:
-    """One chapter: its state in words, the wall time of its last run in seconds, its claims by verdict."""
+    """One chapter: its state in words, the seconds it takes (`stamps.cold_seconds`), its claims by verdict."""
 
     name: str
     title: str

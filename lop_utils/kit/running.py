@@ -148,9 +148,10 @@ class Running:
                 (results_root() / profile / "claims" / f"{claim}.json").unlink(missing_ok=True)
                 del after[claim]
         left = {name: sha for name, (sha, _) in after.items()}
-        seconds = self.seconds
-        write_atomically(stamps.executed(page, profile), _bytes(self.output))
-        stamps.write(page, profile, made_from=self.task.made_from, left=left, seconds=seconds)
+        seconds, notebook = self.seconds, _content(self.output)
+        cold = stamps.cold_seconds(page, profile, notebook, seconds)
+        _put(stamps.executed(page, profile), notebook)
+        stamps.write(page, profile, made_from=self.task.made_from, left=left, seconds=cold)
         stamps.failed(page, profile).unlink(missing_ok=True)
         return Outcome(page.name, EXECUTED, seconds, notebook=stamps.executed(page, profile))
 
@@ -160,7 +161,7 @@ class Running:
         partial = stamps.failed(page, profile)
         partial.unlink(missing_ok=True)
         if self.output.exists():
-            write_atomically(partial, _bytes(self.output))
+            _put(partial, _content(self.output))
         for path in (stamps.stamp_of(page, profile), stamps.executed(page, profile)):
             path.unlink(missing_ok=True)
         where = f"code cell {result['number']} `{result['line']}`" if result["started"] and "number" in result else ""
@@ -184,12 +185,16 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
-def _bytes(notebook: Path) -> bytes:
-    """The notebook's content, without the paths of this machine that papermill notes in it."""
-    content = nbformat.read(notebook, as_version=4)
+def _content(path: Path) -> nbformat.NotebookNode:
+    """The notebook, without the paths of this machine that papermill notes in it."""
+    content = nbformat.read(path, as_version=4)
     for key in ("input_path", "output_path"):
         content.metadata.get("papermill", {}).pop(key, None)
-    return (nbformat.writes(content) + "\n").encode()
+    return content
+
+
+def _put(path: Path, notebook: nbformat.NotebookNode) -> None:
+    write_atomically(path, (nbformat.writes(notebook) + "\n").encode())
 
 
 def _end(process: subprocess.Popen) -> None:

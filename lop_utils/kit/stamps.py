@@ -100,6 +100,23 @@ def write(page: Page, profile: str, *, made_from: dict, left: Mapping[str, str],
     write_atomically(stamp_of(page, profile), seal(content))
 
 
+def cold_seconds(page: Page, profile: str, notebook: NotebookNode, seconds: float) -> float:
+    """What the chapter takes, as far as it was measured: `seconds` of its last run, executed as `notebook`.
+
+    A run that found results stored did not compute them. If the run before, whose stamp is still there, took longer,
+    its time stands.
+    """
+    before = load(page, profile)
+    return max(seconds, before["seconds"]) if before and _found_stored(notebook) else seconds
+
+
+def _found_stored(notebook: NotebookNode) -> bool:
+    """Whether the chapter says, at its end, that it found results stored, see `Chapter.provenance`."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    glued = [o for o in outputs if o.get("metadata", {}).get("scrapbook", {}).get("name") == "found_stored"]
+    return any(set(o.data.values()) != {"0"} for o in glued)
+
+
 def load(page: Page, profile: str) -> dict | None:
     """The chapter's stamp, or None where there is no executed notebook with a whole one."""
     path = stamp_of(page, profile)

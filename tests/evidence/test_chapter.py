@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from types import ModuleType
 
 import matplotlib.pyplot as plt
@@ -142,9 +143,27 @@ def test_a_figure_is_glued_shown_and_closed(chapter, glued):
 
 def test_the_provenance_table_names_profile_device_seeds_and_versions(chapter):
     text = repr(chapter.provenance())
-    for piece in ["profile: laptop", "device: cpu", "seeds: 3", f"torch {torch.__version__.split('+')[0]}"]:
+    for piece in [
+        "profile: laptop",
+        "device: cpu",
+        "0 computed in this time, 0 stored before",
+        "seeds: 3",
+        f"torch {torch.__version__.split('+')[0]}",
+    ]:
         assert piece in text
     assert "<caption>" in chapter.provenance()._repr_html_()
+
+
+def test_the_provenance_table_tells_what_was_computed_from_what_was_stored_before(chapter, experiment, glued):
+    chapter.results(experiment, Config())
+    chapter.results(experiment, Config())  # the same one
+    assert "results: 1 computed in this time, 0 stored before" in repr(chapter.provenance())
+    assert glued["found_stored"] == ("0", False)
+    later = Chapter("05_cloning", profile="laptop", device="cpu", seed=3)
+    later._began += timedelta(seconds=2)  # as if it had begun later
+    later.results(experiment, Config())
+    assert "results: 0 computed in this time, 1 stored before" in repr(later.provenance())
+    assert glued["found_stored"] == ("1", False)
 
 
 def test_all_results_are_those_of_single_requests_by_key(book, glued):

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from kit_book import claim, copy_package, notebook
-from nbformat.v4 import new_code_cell, new_output
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from lop_utils.evidence import provenance
 from lop_utils.evidence.files import sha256
@@ -52,6 +52,28 @@ def write(book, page, left):
     nbformat.write(execute(book), stamps.executed(page, "smoke"))
     made_from = stamps.dependencies(page, pages.read(page.path), PARAMETERS)
     stamps.write(page, "smoke", made_from=made_from, left=left, seconds=1.0)
+
+
+def says(found_stored):
+    """A notebook that glued how many results it found stored."""
+    notebook = new_notebook(cells=[new_code_cell("book.provenance()")])
+    data, metadata = {"application/papermill.record/text/plain": found_stored}, {"scrapbook": {"name": "found_stored"}}
+    notebook.cells[0].outputs = [new_output("stream", text="x"), new_output("display_data", data, metadata=metadata)]
+    return notebook
+
+
+@pytest.mark.parametrize(
+    ("found", "seconds", "counts"),
+    [
+        ("0", 0.25, 0.25),  # all computed again, and faster: the new time
+        ("3", 0.25, 1.0),  # it only read: the time of the run before, which computed
+        ("3", 4.0, 4.0),  # it read some and computed for longer than the run before
+    ],
+)
+def test_a_run_that_found_its_results_stored_does_not_shorten_the_time(ran, found, seconds, counts):
+    _, page, _ = ran  # its stamp says 1 second
+    assert stamps.cold_seconds(page, "smoke", says(found), seconds) == counts
+    assert stamps.cold_seconds(page, "laptop", says(found), seconds) == seconds  # no run before
 
 
 def test_an_unchanged_chapter_is_not_stale(ran):
