@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
 from lop_utils.errors import UsageError
 from lop_utils.training.checkpoint import Keeper, current, kept_by
@@ -33,6 +34,8 @@ def allow_processes(count: int) -> None:
 def cores_lent(count: int) -> Iterator[None]:
     """So many threads, or as many processes of one thread; afterwards what it was before.
 
+    numpy's linear algebra gets one thread, whatever the count: its spectra are small, and two threads take longer.
+
     >>> before = torch.get_num_threads()
     >>> with cores_lent(1):
     ...     torch.get_num_threads()
@@ -42,9 +45,10 @@ def cores_lent(count: int) -> Iterator[None]:
     """
     before = torch.get_num_threads(), _allowed
     allow_processes(count)
-    torch.set_num_threads(count)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            torch.set_num_threads(count)
+            yield
     finally:
         torch.set_num_threads(before[0])
         allow_processes(before[1])

@@ -5,11 +5,12 @@ import os
 import pandas as pd
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lop_utils.errors import UsageError
 from lop_utils.experiments import cloning, escape, league, recovery, revival
 from lop_utils.training import side_by_side as module
-from lop_utils.training.side_by_side import allow_processes, cores, side_by_side
+from lop_utils.training.side_by_side import allow_processes, cores, cores_lent, side_by_side
 
 
 @pytest.fixture
@@ -31,6 +32,16 @@ def test_one_process_is_this_one_and_the_order_is_kept():
     found = side_by_side(where, [(i,) for i in range(3)])
     assert [number for number, *_ in found] == [0, 1, 2]
     assert {pid for _, pid, *_ in found} == {os.getpid()}
+
+
+def test_a_run_that_is_lent_cores_gets_them_for_torch_and_one_thread_for_numpy():
+    blas = lambda: {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}  # noqa: E731
+    with threadpool_limits(2, user_api="blas"):
+        before = torch.get_num_threads(), blas()
+        with pytest.raises(KeyError), cores_lent(2):
+            assert (torch.get_num_threads(), module._allowed, blas()) == (2, 2, {1})
+            raise KeyError
+        assert (torch.get_num_threads(), blas()) == before and before[1] == {2}
 
 
 def test_progress_sees_every_part_and_errors_come_through():
