@@ -92,7 +92,7 @@ def variants_figure(frame: pd.DataFrame, *, widths: Sequence[int], bins: int = 5
 def symptoms_figure(frame: pd.DataFrame, *, widths: Sequence[int], bins: int = 50) -> Figure:
     """Four symptoms of plain backpropagation against time, one line a width."""
     panels = [
-        ("dead", "after", "share of units", "Dead units"),
+        ("dead_book", "after", "share of units", "Dead units"),
         (*RANK[:2], "effective rank", "Rank of the activations"),
         ("duplicate", "before", "share of units", "Duplicates before the ReLU"),
         ("outgoing", "all", "mean size", "Outgoing weights"),
