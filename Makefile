@@ -41,7 +41,7 @@ book: $(STAMP)  ## run every chapter, judge the claims, build the site
 	@$(LOP) build --profile $(PROFILE)
 	$(call say,the book is ready: open $(CURDIR)/_site/index.html)
 
-smoke:  ## the same in a minute or two, at the smallest size; nothing is judged
+smoke:  ## the same in some minutes, at the smallest size; nothing is judged
 	@$(MAKE) --no-print-directory book PROFILE=smoke
 
 test: $(STAMP)  ## the test suite without its slow part

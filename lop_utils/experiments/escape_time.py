@@ -1,9 +1,9 @@
 """How long an escape takes: one noisy step of size sigma, then plain SGD, beside what the normal Hessian predicts.
 
 A perturbation normal to the manifold obeys c <- (I - lr H_t) c while it is small, with H_t the Hessian of step t's
-minibatch on the normal space of the clone that nobody perturbed (which is its base). It is proportional to sigma, and
-1 - R^2 is quadratic in it: 1 - R^2 = sigma^2 q_t, with q_t the same for every sigma. One propagation therefore
-predicts the escape time of every sigma: the first step at which sigma^2 q_t reaches the threshold.
+minibatch on the normal space of the clone that nobody perturbed (its base at the rates of `manifolds.rates`). It is
+proportional to sigma, and 1 - R^2 is quadratic in it: 1 - R^2 = sigma^2 q_t, with q_t the same for every sigma. One
+propagation therefore predicts the escape time of every sigma: the first step at which sigma^2 q_t reaches the threshold.
 """
 
 import math
