@@ -3,7 +3,8 @@
 A perturbation normal to the manifold obeys c <- (I - lr H_t) c while it is small, with H_t the Hessian of step t's
 minibatch on the normal space of the clone that nobody perturbed (its base at the rates of `manifolds.rates`). It is
 proportional to sigma, and 1 - R^2 is quadratic in it: 1 - R^2 = sigma^2 q_t, with q_t the same for every sigma. One
-propagation therefore predicts the escape time of every sigma: the first step at which sigma^2 q_t reaches the threshold.
+propagation therefore predicts the escape time of every sigma: the first step at which sigma^2 q_t reaches the
+threshold.
 """
 
 import math
