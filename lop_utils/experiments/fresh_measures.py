@@ -53,7 +53,7 @@ def scores(stack: Stack, x: Tensor, y: Tensor, test_x: Tensor, test_y: Tensor) -
 
 
 def lines(stack: Stack, source: Source, *, seeds: Sequence[int], methods: Sequence[str], step: int) -> list[Row]:
-    """Barrier and distance from every network to the fresh and to the stuck one of its seed, units matched.
+    """Barrier and distance from every network to the fresh (units matched) and to the stuck one of its seed (as it is).
 
     The fresh network's own line is to that of the next seed: what two networks that share nothing have between them.
     """
