@@ -21,9 +21,9 @@ from lop_utils.metrics.record import LayerRecord
 from lop_utils.profiles import check as check_profile
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
 from lop_utils.training.checkpoint import Place, current
+from lop_utils.training.cores import a_core, cores
 from lop_utils.training.online import ENGINES, Method, State, initial, learn
 from lop_utils.training.online_linear import learn_linear
-from lop_utils.training.side_by_side import cores
 
 NAME = "bit_flipping"
 _DIVERGED = 1e100  # squares still are numbers
@@ -105,21 +105,26 @@ def run(config: Config, device: torch.device | str = "cpu", progress: Callable =
     """
     place = partial(current().place, NAME, config)  # asked here, in the thread that the checkpoints belong to
     jobs = [
-        delayed(_run)(config, arm, width, seed, place(arm, width, seed))
+        delayed(_on_a_core)(_run, config, arm, width, seed, place(arm, width, seed))
         for width in config.widths
         for arm in config.arms
         for seed in config.seeds
     ]
     jobs += [
-        delayed(_fresh)(config, width, seed, place("fresh", width, seed))
+        delayed(_on_a_core)(_fresh, config, width, seed, place("fresh", width, seed))
         for width in config.widths
         for seed in config.seeds
         if config.checkpoints
     ]
-    jobs += [delayed(_linear)(config, seed) for seed in config.seeds if config.linear]
+    jobs += [delayed(_on_a_core)(_linear, config, seed) for seed in config.seeds if config.linear]
     found = Parallel(n_jobs=cores(), prefer="threads")(progress(jobs))
     frames = [tidy(rows, experiment=NAME, arch=arch, task=config.convention) for arch, rows in found]
     return pd.concat(frames, ignore_index=True)
+
+
+def _on_a_core(function: Callable, *call: object) -> tuple[str, list[tuple]]:
+    with a_core():
+        return function(*call)
 
 
 def _stream(config: Config, seed: int) -> BitFlipping:

@@ -23,7 +23,8 @@ from lop_utils.evidence.provenance import provenance
 from lop_utils.evidence.render import Html, table
 from lop_utils.evidence.stats import interval
 from lop_utils.kit.experiments import Run, run_all
-from lop_utils.training.side_by_side import allow_processes, cores
+from lop_utils.training.cores import cores
+from lop_utils.training.side_by_side import allow_processes
 
 
 class Chapter:

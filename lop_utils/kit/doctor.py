@@ -21,10 +21,10 @@ from lop_utils.errors import UsageError
 from lop_utils.evidence.paths import book_root, results_root
 from lop_utils.evidence.provenance import LIBRARIES
 from lop_utils.kit.data_commands import free_space
-from lop_utils.kit.notebooks import usable_cores
 from lop_utils.kit.running import environment
 from lop_utils.kit.site import check_jupyter_book
 from lop_utils.kit.worker import KERNEL
+from lop_utils.training.cores import cores
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 _INSTALL = "run: pip install -e . -c constraints.txt"
@@ -169,7 +169,7 @@ def _threads() -> Finding:
     set_ = os.environ.get("OMP_NUM_THREADS")
     limit = f"OMP_NUM_THREADS={set_} limits every chapter" if set_ else "shared out among chapters that run together"
     one = "a chapter on the cpu uses 1 unless its profile is paper"
-    return Finding("threads", OK, f"{usable_cores()} cores, torch would use {torch.get_num_threads()}; {one}; {limit}")
+    return Finding("threads", OK, f"{cores()} cores, torch would use {torch.get_num_threads()}; {one}; {limit}")
 
 
 def _memory() -> Finding:

@@ -22,6 +22,7 @@ import yaml
 from lop_utils import experiments
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.evidence import paths, store
+from lop_utils.training.cores import a_core
 from lop_utils.training.side_by_side import cores_lent
 
 BACKENDS = ("joblib", "dask")
@@ -200,7 +201,10 @@ def run_all(
 def _perform_at(results: str, run: Run, threads: int, resume: bool) -> Done:
     """Perform a run in a process that may have been started when results went elsewhere."""
     os.environ[paths.SETTING] = results
-    return perform(run, threads, resume)
+    if threads > 1:  # its parts ask for a core each
+        return perform(run, threads, resume)
+    with a_core(for_process=True):
+        return perform(run, threads, resume)
 
 
 def _on_dask(runs: Sequence[Run], scheduler: str, resume: bool) -> Iterator[Done]:

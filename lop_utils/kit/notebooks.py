@@ -1,7 +1,6 @@
 """Execute the book's chapters with papermill, side by side, each one only if something it follows from has changed."""
 
 import difflib
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from lop_utils.kit import stamps
 from lop_utils.kit.pages import LEDGER, Page, check_stripped, read, select
 from lop_utils.kit.progress import Progress
 from lop_utils.kit.running import CACHED, Outcome, Running, Task
+from lop_utils.training.cores import cores, shared_cores
 
 STANDARD = ("profile", "device", "seed")  # parameters that every chapter has
 _TICK = 0.1  # seconds between looks at what is running
@@ -44,10 +44,10 @@ def run(
     kind = resolve(device).type
     parameters = {**_checked_extra(extra or {}), "profile": profile, "device": kind, "seed": seed}
     tasks = [prepare(page, parameters, force=force) for page in select(names)]
-    cores = usable_cores()
-    jobs = 1 if kind != "cpu" else max(1, min(jobs, cores))
+    available = cores()
+    jobs = 1 if kind != "cpu" else max(1, min(jobs, available))
     progress = Progress(console or Console(stderr=True))
-    progress.line(f"profile {profile}, device {kind}, {jobs} at a time on {cores} cores")
+    progress.line(f"profile {profile}, device {kind}, {jobs} at a time on {available} cores")
     first = [task for task in tasks if task.page.name != LEDGER]
     last = [task for task in tasks if task.page.name == LEDGER]
     outcomes = []
@@ -58,7 +58,7 @@ def run(
             side_by_side = min(jobs, len(waiting))
             if side_by_side > 1:  # else the longest chapter, started late, runs alone at the end
                 waiting.sort(key=lambda task: -len(stamps.code_cells(read(task.page.path))))
-            outcomes += _execute(waiting, side_by_side, cores // side_by_side, timeout, progress)
+            outcomes += _execute(waiting, side_by_side, available // side_by_side, timeout, progress)
     return outcomes
 
 
@@ -97,13 +97,6 @@ def _checked_extra(extra: Mapping[str, object]) -> Mapping[str, object]:
     return extra
 
 
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _cached(task: Task, progress: Progress) -> Outcome:
     path = stamps.executed(task.page, task.profile)
     outcome = Outcome(task.page.name, CACHED, 0.0, notebook=path)
@@ -116,11 +109,13 @@ def _execute(
 ) -> list[Outcome]:
     """Run all tasks, `side_by_side` at a time, with `threads` each; leaves no process behind when interrupted."""
     waiting, active, outcomes = deque(tasks), [], []
-    with ExitStack() as cleanup, progress.running():
+    with ExitStack() as cleanup, shared_cores(cores()) as variables, progress.running():
         while waiting or active:
             while waiting and len(active) < side_by_side:
                 task = waiting.popleft()
-                active.append(cleanup.enter_context(Running(task, threads=threads, timeout=timeout)))
+                active.append(
+                    cleanup.enter_context(Running(task, threads=threads, timeout=timeout, variables=variables))
+                )
                 progress.started(task)
             time.sleep(_TICK)
             for run_ in list(active):

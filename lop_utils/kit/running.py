@@ -53,8 +53,11 @@ class Running:
     Use it as a context manager: on leaving, the process, its kernel and the folder are gone, whatever happened.
     """
 
-    def __init__(self, task: Task, *, threads: int, timeout: int | None = None):
-        self.task, self._threads, self._timeout = task, threads, timeout
+    def __init__(
+        self, task: Task, *, threads: int, timeout: int | None = None, variables: Mapping[str, str] | None = None
+    ):
+        self.task, self._timeout = task, timeout
+        self._environment = environment(threads) | dict(variables or {})
         self._before = stamps.records(task.page, task.profile)
         self._started = time.perf_counter()
         self._retried = False
@@ -90,7 +93,7 @@ class Running:
                 stdout=log,
                 stderr=log,
                 bufsize=0,
-                env=environment(self._threads),
+                env=self._environment,
                 start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which ends the others
             )
         with contextlib.suppress(BrokenPipeError):  # it has ended already; `poll` tells why

@@ -1,7 +1,6 @@
 """Independent parts of one experiment on several cores: the same results in the same order as one after another."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -10,13 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from lop_utils.errors import UsageError
 from lop_utils.training.checkpoint import Keeper, current, kept_by
+from lop_utils.training.cores import a_core
 
 _allowed = 1
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def allow_processes(count: int) -> None:
@@ -59,10 +54,10 @@ def side_by_side(
 ) -> list:
     """``[function(*part) for part in parts]``, over as many processes as are allowed; on an accelerator over one.
 
-    Each process computes with one thread. `function` must be importable, its arguments go to the processes as pickles,
-    and its results are plain data, as checkpoints take them: what has been computed of a run that is broken off, its
-    finished parts among it, is not computed again when the run goes on, over however many processes. What one part
-    raises is raised here.
+    Each process computes with one thread, on a core of its own where cores are shared (`training.cores`). `function`
+    must be importable, its arguments go to the processes as pickles, and its results are plain data, as checkpoints
+    take them: what has been computed of a run that is broken off, its finished parts among it, is not computed again
+    when the run goes on, over however many processes. What one part raises is raised here.
 
     >>> side_by_side(max, [(1, 2), (4, 3)])
     [2, 4]
@@ -84,7 +79,8 @@ def side_by_side(
 
 def _alone(function: Callable, part: tuple, keeper: Keeper) -> tuple[object, bool]:
     torch.set_num_threads(1)
-    return _kept(function, part, keeper)
+    with a_core(for_process=True):
+        return _kept(function, part, keeper)
 
 
 def _kept(function: Callable, part: tuple, keeper: Keeper) -> tuple[object, bool]:

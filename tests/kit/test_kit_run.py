@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lop_utils.errors import UsageError
 from lop_utils.kit import notebooks, pages, running, stamps
+from lop_utils.training.cores import cores
 
 RECORD = """
 import json, os, pathlib
@@ -98,7 +99,7 @@ def test_a_chapter_runs_in_this_environment_with_its_share_of_the_cores_in_its_o
     _, folder, book = mixed
     python, threads, results, cwd, *parameters = printed(folder / "01_good.ipynb").split()
     assert Path(python).parent == Path(sys.executable).parent
-    assert int(threads) == max(1, notebooks.usable_cores() // min(2, notebooks.usable_cores()))
+    assert int(threads) == max(1, cores() // min(2, cores()))
     assert Path(results) == folder.parents[1]
     assert Path(cwd) == book.home / "book"
     assert parameters == ["smoke", "cpu", "0"]

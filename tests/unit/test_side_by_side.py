@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from lop_utils.errors import UsageError
 from lop_utils.experiments import cloning, escape, league, recovery, revival
 from lop_utils.training import side_by_side as module
-from lop_utils.training.side_by_side import allow_processes, cores, cores_lent, side_by_side
+from lop_utils.training.side_by_side import allow_processes, cores_lent, side_by_side
 
 
 @pytest.fixture
@@ -56,7 +56,6 @@ def test_progress_sees_every_part_and_errors_come_through():
 def test_less_than_one_process_is_refused(count):
     with pytest.raises(UsageError, match=f"{count} processes"):
         allow_processes(count)
-    assert cores() >= 1
 
 
 @pytest.mark.slow
