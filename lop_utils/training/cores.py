@@ -18,7 +18,7 @@ except ImportError:  # not on Windows: parts then wait for nothing
     fcntl = None
 
 SETTING = "LOP_CORES"
-_TICK = 0.05  # seconds between two looks for a free core
+_TICK = 0.02  # seconds between two looks for a free core
 _whole_process = False
 
 
@@ -58,6 +58,9 @@ def a_core(*, for_process: bool = False) -> Iterator[None]:
         _whole_process = before
         if handle is not None:
             os.close(handle)  # which lets go of its lock
+            time.sleep(
+                1.5 * _TICK
+            )  # those that wait look before this one can ask again, or it would take turns with none
 
 
 def _wait_for_one(folder: str | None) -> int | None:

@@ -1,5 +1,6 @@
 """Cores that several programs share: never more at work than there are, and none lost with a program that dies."""
 
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -107,3 +108,21 @@ def test_cores_are_those_that_this_process_may_use():
         asked, capture_output=True, text=True, check=True, preexec_fn=lambda: os.sched_setaffinity(0, {one})
     )
     assert int(done.stdout) == 1
+
+
+def test_one_that_asks_again_and_again_takes_turns_with_one_that_waits(monkeypatch):
+    turns = []
+    with shared_cores(1) as variables:
+        monkeypatch.setenv(SETTING, variables[SETTING])
+
+        def work(name: str) -> None:
+            for _ in range(4):
+                with a_core():
+                    turns.append(name)
+                    time.sleep(0.06)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    assert sorted(turns) == list("aaaabbbb")
+    assert sum(first != second for first, second in itertools.pairwise(turns)) >= 5
