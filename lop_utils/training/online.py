@@ -10,7 +10,7 @@ Between two windows everything is ordinary Python: measure `state`, save it, sto
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lop_utils.errors import UsageError, check_choice
 from lop_utils.streams import counter
 from lop_utils.streams.bit_flipping import BitFlipping
-from lop_utils.training import compiled, online_kernel, online_torch
+from lop_utils.training import compiled, online_fused, online_kernel, online_torch
 from lop_utils.training.online_state import (
     CBP,
     COUNT,
@@ -128,7 +128,7 @@ class _Compiled:
             *(np.zeros(shape) for shape in ((inputs, p), p, p, 1, (inputs + 2, p), 1, (4, p), 1)), counter.quantiles()
         )
         self.rule = _rule(method, stream, seed)
-        self.segment = stream.segment(0)
+        self.segment, self.path = stream.segment(0), _path(method)
         compiled.settled(lambda: self._advance(0, np.empty(0)))
         for values in self.arrays[:-1]:
             values[...] = 0.0
@@ -136,7 +136,7 @@ class _Compiled:
 
     def _advance(self, first: int, losses: NDArray[np.float64]) -> None:
         slow, table = self.segment.slow, self.segment.table
-        online_kernel.advance(self.lanes, self.arrays, slow, table, first, losses, self.block, self.on, self.rule)
+        self.path(self.lanes, self.arrays, slow, table, first, losses, self.block, self.on, self.rule)
 
     def __call__(self, state: State, stop: int) -> NDArray[np.float64]:
         if not self.segment.first <= state.step < self.segment.first + self.stream.period:
@@ -157,6 +157,17 @@ class _Compiled:
         if self.method.l2_init:
             pairs += [(a.start, state.start[:-1].reshape(-1, self.method.width)), (a.start_c, state.start[-1:])]
         return pairs + [(a.units, state.units), (a.owed, state.owed)]
+
+
+def _path(method: Method) -> Callable:
+    """The compiled function for a method: the fast ones take nothing that acts between update and forward pass."""
+    between = method.dropout, method.l2, method.l2_init, method.gradient_noise, method.weight_noise
+    if method.activation == "tanh" or any(between):
+        return online_kernel.advance
+    if method.cbp == "none":
+        return online_fused.advance
+    fast = method.cbp != "as_coded" and method.utility == "adaptable_contribution"
+    return online_fused.advance_cbp if fast else online_kernel.advance
 
 
 def _rule(method: Method, stream: BitFlipping, seed: int) -> np.record:

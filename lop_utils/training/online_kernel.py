@@ -287,14 +287,20 @@ def _adaptable_contributions(lanes, m, rule, on, count, offset):
         m[UTILITY * P + j] = eta * m[UTILITY * P + j] + (1.0 - eta) * worth
         m[POWER * P + j] = power
         m[MEAN * P + j] = mean
-    if crossed == 0.0:
-        return
+    if crossed > 0.0:
+        _next_pieces(lanes, m, H, rule, on, count, offset)
+
+
+@compiled
+def _next_pieces(lanes, m, row, rule, on, count, offset):
+    """Find the pieces of units that have left theirs, and correct their utilities; `row`: activations of this step."""
+    P, eta = len(lanes), rule.decay
     for j in range(P):
         moved = m[S * P + j] - m[S0 * P + j]
         if moved < m[LOW * P + j] or moved > m[HIGH * P + j]:
             known, stale = 1.0 - m[POWER * P + j], _magnitude(lanes, m, j) + offset
             _piece(lanes, m, on, count, j)
-            worth = abs(m[H * P + j] * known - m[MEAN * P + j]) * abs(m[V * P + j]) / known
+            worth = abs(m[row * P + j] * known - m[MEAN * P + j]) * abs(m[V * P + j]) / known
             m[UTILITY * P + j] += (1.0 - eta) * worth * (1.0 / (_magnitude(lanes, m, j) + offset) - 1.0 / stale)
 
 

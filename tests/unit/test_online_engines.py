@@ -5,7 +5,7 @@ import pytest
 
 from lop_utils.streams import counter
 from lop_utils.streams.bit_flipping import CONVENTIONS, BitFlipping
-from lop_utils.training import compiled, online_kernel
+from lop_utils.training import compiled, online, online_kernel
 from lop_utils.training.online import Method, State, initial, learn
 
 pytestmark = pytest.mark.skipif(not compiled.AVAILABLE, reason="numba is not installed")
@@ -91,6 +91,41 @@ def test_engines_agree_at_widths_that_do_and_do_not_fill_registers(width):
     for additions in ({}, {"cbp": "as_published", "rate": 1e-3}):
         gaps, _ = both(Method(width=width, **additions), BitFlipping(seed=1, period=700), steps=2_000, every=10)
         assert gaps.max() < 1e-12
+
+
+FAST_PATHS = {
+    "sgd": {"width": 5},
+    "sgd, wide": {"width": 40},
+    "leaky": {"width": 9, "activation": "leaky_relu"},
+    "cbp": {"width": 12, "cbp": "as_published", "rate": 2e-3},
+    "cbp, often": {"width": 6, "cbp": "as_published", "rate": 0.2, "maturity": 5},
+    "cbp leaky": {"width": 9, "cbp": "as_published", "rate": 2e-3, "activation": "leaky_relu"},
+    "cbp dohare": {"width": 12, "cbp": "dohare", "rate": 2e-3},
+    "cbp as coded": {"width": 12, "cbp": "as_coded"},
+    "dropout": {"width": 9, "dropout": 0.2},
+}
+
+
+@pytest.mark.parametrize("name", FAST_PATHS)
+def test_engines_agree_on_every_loss_of_periods_that_are_one_call_each(name):
+    method, stream = Method(**FAST_PATHS[name]), BitFlipping(seed=6, period=900)
+    states = [initial(method, stream, seed=4) for _ in "ab"]
+    engines = [online._engine(engine, method, stream, 4) for engine in ("compiled", "torch")]
+    for stop in (900, 1800, 2000, 2700):
+        one, two = (engine(state, stop) for engine, state in zip(engines, states, strict=True))
+        assert one.shape == two.shape and np.abs(one - two).max() < 1e-12
+    assert all(np.abs(getattr(states[0], n) - getattr(states[1], n)).max() < 1e-12 for n in ("w", "b", "v", "c"))
+    assert np.array_equal(states[0].units[3], states[1].units[3])
+
+
+def test_a_run_cut_anywhere_is_the_run_in_one_piece_to_rounding():
+    method, stream = Method(width=6, cbp="as_published", rate=0.05, maturity=20), BitFlipping(seed=2, period=400)
+    runs = []
+    for cuts in ((400, 800), (1, 2, 150, 399, 400, 401, 770, 800)):
+        state, engine = initial(method, stream, seed=4), online._engine("compiled", method, stream, 4)
+        runs.append((np.concatenate([engine(state, stop) for stop in cuts]), state))
+    assert np.abs(runs[0][0] - runs[1][0]).max() < 1e-12
+    assert np.abs(runs[0][1].w - runs[1][1].w).max() < 1e-12
 
 
 def test_fewer_than_five_fast_bits_fit_the_compiled_engine():
