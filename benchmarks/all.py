@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def measure(repeats: int) -> None:
-    rows = [*online.measured(repeats=repeats, steps=200_000), *training.measured(repeats)]
+    rows = [*online.measured(repeats=repeats, steps=online.STEPS), *training.measured(repeats)]
     rows += [*maps.measured(repeats), *chapters.measured()]
     record = {
         "date": datetime.now(UTC).date().isoformat(),

@@ -28,6 +28,7 @@ from lop_utils.training.online_kernel import (
     H,
     S,
     V,
+    _bits,
     _due,
     _forward,
     _load,
@@ -72,8 +73,7 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
     key, shift = rule.pattern_key, np.uint64(64 - fast)
     count, c = _load(lanes, arrays, slow, m, on, first - 1), arrays.c[0]
     q, k = np.int64(_word(key, first) >> shift), count + 1.0
-    x0, x1, x2 = np.float64(q & 1), np.float64((q >> 1) & 1), np.float64((q >> 2) & 1)
-    x3, x4 = np.float64((q >> 3) & 1), np.float64((q >> 4) & 1)
+    x0, x1, x2, x3, x4 = _bits(q)
     total = _forward(lanes, m, x0, x1, x2, x3, x4, False, slope)
     short = c - table[q]  # all of the error that is known before the units are summed up
     for index in range(losses.size):
@@ -81,8 +81,7 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
         losses[index] = error * error
         g = rate * error
         q = np.int64(_word(key, first + index + 1) >> shift)
-        y0, y1, y2 = np.float64(q & 1), np.float64((q >> 1) & 1), np.float64((q >> 2) & 1)
-        y3, y4 = np.float64((q >> 3) & 1), np.float64((q >> 4) & 1)
+        y0, y1, y2, y3, y4 = _bits(q)
         total = _step(lanes, m, x0, x1, x2, x3, x4, y0, y1, y2, y3, y4, g, k, slope)
         x0, x1, x2, x3, x4 = y0, y1, y2, y3, y4
         c -= g
@@ -135,8 +134,7 @@ def advance_cbp(lanes, arrays, slow, table, first, losses, m, on, rule):
     key, shift = rule.pattern_key, np.uint64(64 - fast)
     count, c, mature, following = _load(lanes, arrays, slow, m, on, first - 1), arrays.c[0], 0.0, -np.inf
     q, k = np.int64(_word(key, first) >> shift), count + 1.0
-    x0, x1, x2 = np.float64(q & 1), np.float64((q >> 1) & 1), np.float64((q >> 2) & 1)
-    x3, x4 = np.float64((q >> 3) & 1), np.float64((q >> 4) & 1)
+    x0, x1, x2, x3, x4 = _bits(q)
     total = _forward(lanes, m, x0, x1, x2, x3, x4, False, slope)
     for index in range(losses.size):
         t = first + index
@@ -144,8 +142,7 @@ def advance_cbp(lanes, arrays, slow, table, first, losses, m, on, rule):
         losses[index] = error * error
         g = rate * error
         q = np.int64(_word(key, t + 1) >> shift)
-        y0, y1, y2 = np.float64(q & 1), np.float64((q >> 1) & 1), np.float64((q >> 2) & 1)
-        y3, y4 = np.float64((q >> 3) & 1), np.float64((q >> 4) & 1)
+        y0, y1, y2, y3, y4 = _bits(q)
         total, crossed = _step_cbp(lanes, m, x0, x1, x2, x3, x4, y0, y1, y2, y3, y4, g, k, slope, rule.decay)
         x0, x1, x2, x3, x4 = y0, y1, y2, y3, y4
         c -= g

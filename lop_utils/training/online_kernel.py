@@ -73,6 +73,13 @@ def _word(key, counter):
 
 
 @compiled
+def _bits(pattern):
+    """The five lowest bits of an integer as numbers."""
+    x0, x1, x2 = np.float64(pattern & 1), np.float64((pattern >> 1) & 1), np.float64((pattern >> 2) & 1)
+    return x0, x1, x2, np.float64((pattern >> 3) & 1), np.float64((pattern >> 4) & 1)
+
+
+@compiled
 def _uniform(key, counter):
     return np.float64(_word(key, counter) >> np.uint64(11)) * 2.0**-53
 
@@ -416,11 +423,11 @@ def advance(lanes, arrays, slow, table, first, losses, m, on, rule):
     noisy, offset = rule.gradient_noise > 0.0 or rule.weight_noise > 0.0, 1e-10 if cbp == CODED else 0.0
     before = first if cbp == CODED and first == 0 else first - 1  # there the first step does not count
     count, left, c, mature, following = _load(lanes, arrays, slow, m, on, before), 1.0, arrays.c[0], 0.0, -np.inf
+    k = count + 1.0
     for index in range(losses.size):
         t = first + index
         q = np.int64(_word(key, t) >> shift)
-        x0, x1, x2 = np.float64(q & 1), np.float64((q >> 1) & 1), np.float64((q >> 2) & 1)
-        x3, x4, k = np.float64((q >> 3) & 1), np.float64((q >> 4) & 1), count + 1.0
+        x0, x1, x2, x3, x4 = _bits(q)
         error = c + _forward(lanes, m, x0, x1, x2, x3, x4, tanh, slope) - table[q]
         losses[index] = error * error
         g = 2.0 * lr * error
