@@ -1,8 +1,10 @@
+import subprocess
 import sys
 from importlib.metadata import packages_distributions
 
 import pytest
 from floors import imported
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from project_files import ROOT, by_name, constraints, environment, extras, project
@@ -41,6 +43,23 @@ def test_every_dependency_has_a_lower_bound_and_jupyter_book_stays_below_2():
     for requirement in declared.values():
         assert any(part.operator == ">=" for part in requirement.specifier), str(requirement)
     assert not declared["jupyter-book"].specifier.contains("2.0")
+
+
+def test_the_oldest_versions_are_the_lower_bounds_and_older_than_the_pins():
+    script = [sys.executable, ROOT / ".ci/oldest.py"]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    oldest = {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in printed)}
+    assert set(oldest) == set(by_name(project()["dependencies"])) | {
+        canonicalize_name(Requirement(text).name) for text in project()["optional-dependencies"]["dev"]
+    }
+    for name, version in oldest.items():
+        (pin,) = constraints()[name].specifier
+        assert version <= Version(pin.version), name
+        assert any(
+            part.version == str(version) for part in (by_name(project()["dependencies"]) | extras())[name].specifier
+        )
+    without = subprocess.run([*script, "torch"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert set(printed) - set(without) == {f"torch=={oldest['torch']}"}
 
 
 def test_torch_is_pinned():

@@ -62,7 +62,7 @@ def test_extras_that_are_installed_and_scripts_that_are_run_exist(path):
     text = "\n".join(lines(path))
     for extra in re.findall(r"\.\[(\w+)\]", text):
         assert extra in project()["optional-dependencies"]
-    for script in re.findall(r"(?:^|\s)(\.ci/\w+)", text):
+    for script in re.findall(r"(?:^|\s)(\.ci/[\w.]+)", text):
         assert (ROOT / script).is_file()
 
 
